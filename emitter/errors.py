@@ -1,0 +1,132 @@
+"""Owns every exception of the project. Knows nothing of what raises them.
+
+    EmitterError
+    |-- UsageError                    you misused us: raised where the mistake is made
+    |   |-- ConfigurationError        an endpoint, a header, a setting, an environment variable
+    |   |-- InstrumentConflictError   one name, two different instruments
+    |   `-- RecordingError            a value or an attribute that cannot be counted
+    |-- PeerError                     the peer misbehaved
+    |   `-- AnswerError               what arrived is not an HTTP answer we can accept
+    `-- NetworkError                  the network failed
+        |-- ConnectError              no connection could be opened
+        |-- ConnectionLostError       an open connection broke
+        `-- BudgetExceededError       the time allowed ended before the delivery asked for was reached
+
+Usage errors are raised to the caller. The other two branches never are, unless an emitter is `strict`:
+they travel in `Flush.error` and in `Stats.last_error`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AnswerError",
+    "BudgetExceededError",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectionLostError",
+    "EmitterError",
+    "InstrumentConflictError",
+    "NetworkError",
+    "PeerError",
+    "RecordingError",
+    "UsageError",
+]
+
+
+class EmitterError(Exception):
+    """The root of everything that this project raises.
+
+    Attributes:
+        reason: One word under which the error is counted in `Stats.failed`.
+    """
+
+    reason = "error"
+
+
+class UsageError(EmitterError):
+    """The caller asked for something that cannot be done; nothing was changed."""
+
+
+class ConfigurationError(UsageError, ValueError):
+    """A setting is missing, malformed or contradicts another one."""
+
+
+class InstrumentConflictError(UsageError, ValueError):
+    """A name that already belongs to an instrument was asked for with another kind, unit or boundaries."""
+
+
+class RecordingError(UsageError, ValueError):
+    """A value or an attribute was refused; no total was changed."""
+
+
+class PeerError(EmitterError):
+    """The peer did something that the protocol does not allow."""
+
+    reason = "peer"
+
+
+class AnswerError(PeerError):
+    """What the peer wrote back is not an HTTP/1.1 answer within our limits; the connection is given up."""
+
+    reason = "answer"
+
+
+class NetworkError(EmitterError):
+    """The network, or the machine at its other end, failed."""
+
+    reason = "network"
+
+
+class ConnectError(NetworkError):
+    """No connection could be opened.
+
+    Attributes:
+        host: The name or address that was tried.
+        port: The TCP port that was tried.
+        cause: What the operating system said, in words.
+    """
+
+    reason = "connect"
+
+    def __init__(self, host: str, port: int, cause: str) -> None:
+        super().__init__(f"no connection to {host} port {port}: {cause}")
+        self.host = host
+        self.port = port
+        self.cause = cause
+
+
+class ConnectionLostError(NetworkError):
+    """An open connection broke.
+
+    Attributes:
+        cause: What was seen of it, in words.
+        untouched: Whether the kernel had taken no byte of the report, so that it can safely be written anew.
+    """
+
+    reason = "lost"
+
+    def __init__(self, cause: str, *, untouched: bool) -> None:
+        super().__init__(f"the connection was lost: {cause}")
+        self.cause = cause
+        self.untouched = untouched
+
+
+class BudgetExceededError(NetworkError):
+    """The budget of a flush ended before the delivery that was asked for.
+
+    Attributes:
+        unwritten_bytes: How much of the report was still in this process (it was dropped with the connection).
+        untransmitted_bytes: How much the kernel held that had not left the machine (it stays on its way).
+        unacknowledged_bytes: How much the peer had not acknowledged, what had not left included.
+    """
+
+    reason = "budget"
+
+    def __init__(self, unwritten_bytes: int, untransmitted_bytes: int, unacknowledged_bytes: int) -> None:
+        super().__init__(
+            f"the budget ended with {unwritten_bytes} bytes still in this process, "
+            f"{untransmitted_bytes} not transmitted by the kernel and {unacknowledged_bytes} not acknowledged"
+        )
+        self.unwritten_bytes = unwritten_bytes
+        self.untransmitted_bytes = untransmitted_bytes
+        self.unacknowledged_bytes = unacknowledged_bytes

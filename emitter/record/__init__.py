@@ -1,0 +1,1 @@
+"""What is counted. Knows nothing of bytes, sockets or reports."""

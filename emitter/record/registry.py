@@ -1,0 +1,245 @@
+"""Owns all series of one sandbox, its identity, and the snapshot of both. Knows no bytes and no network."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
+
+from emitter.errors import ConfigurationError, InstrumentConflictError
+from emitter.record.attributes import INT64_MAX, INT64_MIN, LIMIT_CHARACTERS, is_clean, shown
+from emitter.record.instruments import Counter, Gauge, Histogram, Instrument, UpDownCounter
+from emitter.record.series import Common, HistogramSeries, NumberSeries
+from emitter.record.snapshot import HistogramPoint, Metric, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emitter.record.snapshot import Attributes, Point
+
+__all__ = ["DEFAULT_BOUNDARIES", "SECONDS_BOUNDARIES", "Registry"]
+
+DEFAULT_BOUNDARIES = (
+    0.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    75.0,
+    100.0,
+    250.0,
+    500.0,
+    750.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    7500.0,
+    10000.0,
+)
+"""OpenTelemetry's default (metrics SDK, "Explicit Bucket Histogram Aggregation"); made for milliseconds."""
+
+SECONDS_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""OpenTelemetry's advice for durations in seconds (semantic conventions, `faas.invoke_duration`)."""
+
+LIMIT_BOUNDARIES = 1_000
+"""A histogram with more buckets than this is a mistake: each series costs 8 bytes a bucket in each report."""
+
+_LIMIT_DESCRIPTION = 1_024
+
+AnyInstrument = TypeVar("AnyInstrument", bound=Instrument)
+
+
+class Registry:
+    """Instruments by name, and who they count for.
+
+    Args:
+        resource: What the totals belong to; `service.instance.id` is added here.
+        series_limit: How many series each instrument may have, before the overflow series.
+        clock_ns: Nanoseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        resource: Attributes = (),
+        *,
+        series_limit: int = 2_000,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        if not isinstance(series_limit, int) or series_limit < 1:
+            raise ConfigurationError(f"series_limit is {series_limit!r}; expected an integer, 1 or more")
+        self._clock_ns = clock_ns
+        lock = threading.Lock()
+        self._lock = lock
+        self._common = Common(lock, series_limit)
+        # What the emitter counts of itself must not look like something recorded by the user.
+        self._own_common = Common(lock, series_limit, own=True)
+        self._instruments: dict[str, Instrument] = {}
+        self._metrics: tuple[Metric, ...] = ()
+        self._order: list[NumberSeries | HistogramSeries] = []
+        self.instance_id = str(uuid.uuid4())
+        pairs = {**dict(resource), "service.instance.id": self.instance_id}
+        self._resource: Attributes = tuple(sorted(pairs.items()))
+        self._start_time_unix_nano = self._latest_unix_nano = clock_ns()
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was recorded since the last snapshot."""
+        return self._common.changed
+
+    @property
+    def overflowed(self) -> int:
+        """How many recordings went to an overflow series."""
+        return self._common.overflowed
+
+    def counter(self, name: str, *, unit: str = "", description: str = "", own: bool = False) -> Counter:
+        """The counter of this name, made if need be; `own` marks what the emitter counts of itself.
+
+        Raises:
+            ConfigurationError: A name, unit or description that cannot be reported.
+            InstrumentConflictError: The name belongs to another instrument. (All four makers raise these.)
+        """
+        return self._instrument(Counter, name, unit, description, own=own)
+
+    def up_down_counter(self, name: str, *, unit: str = "", description: str = "") -> UpDownCounter:
+        """The up-down counter of this name, made if need be."""
+        return self._instrument(UpDownCounter, name, unit, description)
+
+    def gauge(self, name: str, *, unit: str = "", description: str = "") -> Gauge:
+        """The gauge of this name, made if need be."""
+        return self._instrument(Gauge, name, unit, description)
+
+    def histogram(
+        self, name: str, *, unit: str = "", description: str = "", boundaries: Iterable[float] | None = None
+    ) -> Histogram:
+        """The histogram of this name, made if need be.
+
+        Args:
+            name: See `Emitter.histogram`.
+            unit: See `Emitter.histogram`.
+            description: See `Emitter.histogram`.
+            boundaries: Upper bounds of the buckets, ascending. `None`: OpenTelemetry's default, which for the
+                unit `s` is its advice for durations. Empty: a single bucket, so count and sum only.
+        """
+        if boundaries is None:
+            default = SECONDS_BOUNDARIES if unit == "s" else DEFAULT_BOUNDARIES
+            return self._instrument(Histogram, name, unit, description, default, boundaries_matter=False)
+        return self._instrument(Histogram, name, unit, description, _boundaries(name, boundaries))
+
+    def _instrument(
+        self,
+        kind: type[AnyInstrument],
+        name: str,
+        unit: str,
+        description: str,
+        boundaries: tuple[float, ...] = (),
+        *,
+        boundaries_matter: bool = True,
+        own: bool = False,
+    ) -> AnyInstrument:
+        _check_text("name", name, LIMIT_CHARACTERS)
+        if not name:
+            raise ConfigurationError("an instrument's name is empty; expected something like 'orders'")
+        _check_text(f"unit of {name!r}", unit, LIMIT_CHARACTERS)
+        if isinstance(description, str):
+            description = " ".join(description.split())
+        _check_text(f"description of {name!r}", description, _LIMIT_DESCRIPTION)
+        known = self._instruments.get(name)
+        if known is None:
+            common = self._own_common if own else self._common
+            made = kind(name, unit, description, boundaries, common)
+            with self._lock:
+                known = self._instruments.setdefault(name, made)  # another thread may have been faster
+                # A snapshot may have come between the first series of a counter and its place in the registry.
+                common.widened = common.widened or bool(made._series)  # noqa: SLF001
+        if known._common.own != own:  # noqa: SLF001
+            raise InstrumentConflictError(f"{name!r} is what the emitter counts of itself; expected another name")
+        for what, before, now in (
+            ("kind", known.kind, kind.kind),
+            ("unit", known.unit, unit or known.unit),  # what is not given again is not in conflict
+            ("boundaries", known.boundaries, boundaries if boundaries_matter else known.boundaries),
+        ):
+            if before != now:
+                raise InstrumentConflictError(
+                    f"{name!r} was made as a {known.kind} with the {what} {before!r}, and is asked for with the {what} "
+                    f"{now!r}; expected the same {what} again, or another name"
+                )
+        return known  # type: ignore[return-value]  # its kind was just compared
+
+    def snapshot(self) -> Snapshot:
+        """All totals as they are now. What is recorded from here on counts as changed."""
+        with self._lock:
+            if self._common.widened or self._own_common.widened:
+                self._lay_out()
+            # The clock may be set back, by a thaw or by NTP; a receiver would then take each report for an old one.
+            self._latest_unix_nano = max(self._clock_ns(), self._latest_unix_nano + 1)
+            self._common.changed = False
+            return Snapshot(
+                self._resource,
+                self._start_time_unix_nano,
+                self._latest_unix_nano,
+                self._metrics,
+                tuple([_point(series) for series in self._order]),  # type: ignore[misc]  # an unset gauge is left out
+            )
+
+    def _lay_out(self) -> None:
+        self._common.widened = self._own_common.widened = False
+        metrics = []
+        self._order = []
+        for instrument in list(self._instruments.values()):
+            reported = [series for series in instrument._series.values() if _point(series) is not None]  # noqa: SLF001
+            if reported:
+                series = tuple(each.attributes for each in reported)
+                metrics.append(
+                    Metric(
+                        instrument.name,
+                        instrument.unit,
+                        instrument.description,
+                        instrument.kind,
+                        instrument.boundaries,
+                        series,
+                    )
+                )
+                self._order += reported
+        self._metrics = tuple(metrics)
+
+
+def _point(series: NumberSeries | HistogramSeries) -> Point | None:
+    if series.__class__ is NumberSeries:
+        return series.point
+    return HistogramPoint(series.count, series.sum, tuple(series.bucket_counts))  # type: ignore[union-attr]
+
+
+def _check_text(what: str, text: str, limit: int) -> None:
+    if not isinstance(text, str):
+        raise ConfigurationError(f"the {what} is a {type(text).__name__}; expected a string")
+    if len(text) > limit or not is_clean(text):
+        raise ConfigurationError(
+            f"the {what} is {text[:80]!r}; expected at most {limit} characters, none of them a control character"
+        )
+
+
+def _boundaries(name: str, raw: Iterable[float]) -> tuple[float, ...]:
+    def refused(what: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"the boundaries of {name!r} are {what}; expected at most {LIMIT_BOUNDARIES} finite numbers, "
+            "each greater than the one before it"
+        )
+
+    if not isinstance(raw, Iterable):
+        raise refused(shown(raw))
+    given = list(raw)
+    # Compared as the floats that go over the wire, where 2**53 and 2**53 + 1 are the same.
+    bounds = tuple(float(bound) for bound in given if _is_boundary(bound))
+    if not len(bounds) == len(given) <= LIMIT_BOUNDARIES or any(low >= high for low, high in pairwise(bounds)):
+        raise refused(f"[{', '.join(map(shown, given[:10]))}{', ...' if given[10:] else ''}]")
+    return bounds
+
+
+def _is_boundary(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and INT64_MIN <= value <= INT64_MAX

@@ -1,0 +1,46 @@
+"""What the tests of several rooms share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scripted_peer import ScriptedPeer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Clock:
+    """Monotonic seconds that pass only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+def peer() -> Iterator[ScriptedPeer]:
+    """A peer that does what the test says."""
+    peer = ScriptedPeer()
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on what the machine it runs on has set."""
+    for name in list(os.environ):
+        if name.startswith(("EMITTER_", "OTEL_", "POWERTOOLS_", "AWS_")) and name != "EMITTER_REQUIRE_PEERS":
+            monkeypatch.delenv(name)
