@@ -1,0 +1,108 @@
+"""Owns the event loop that synchronous code waits on. Knows nothing of what is awaited.
+
+The stock Lambda runtime calls handlers from synchronous code, so somebody has to own a loop; one made for each
+invocation (`asyncio.run`) would take every connection with it when it ends. Here one loop lives as long as the
+process, and runs only while something really has to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+    from typing import Any
+
+__all__ = ["current", "loop_needed", "outlives_its_caller", "refuse_inside_loop", "run"]
+
+Result = TypeVar("Result")
+
+_busy = threading.Lock()
+"""Held by the thread that uses the process's loop, running or not."""
+
+_process_loops: dict[int, asyncio.AbstractEventLoop] = {}
+"""The loop of this process, by process id. A forked child makes its own, and keeps its parent's alive: closing
+that would take the parent's registrations out of the epoll set that both share."""
+
+
+class _LoopNeeded:
+    """Gives way once, if no event loop runs, so that `run` can go on inside one."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        if asyncio._get_running_loop() is None:  # noqa: SLF001  `get_running_loop` would raise, 1 us on the hot path
+            yield
+
+
+def loop_needed() -> _LoopNeeded:
+    """Await this before anything that may wait: up to here a coroutine given to `run` needs no loop."""
+    return _LoopNeeded()
+
+
+def current() -> asyncio.AbstractEventLoop:
+    """The running loop, or else the one that `run` will use."""
+    return asyncio._get_running_loop() or _the_process_loop()  # noqa: SLF001  as above
+
+
+def outlives_its_caller(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the process's loop, to which things may stay bound; any other may be gone by the next call."""
+    return loop is _process_loops.get(os.getpid())
+
+
+def refuse_inside_loop(instead: str) -> None:
+    """Raise a `RuntimeError` that names the coroutine to await, if a loop runs in this thread."""
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001  as above
+        raise RuntimeError(f"called inside a running event loop, which it would block; expected `await {instead}`")
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end from synchronous code.
+
+    The coroutine is started without a loop. If it never has to wait, no loop ever runs (a warm flush: 10-20 us
+    instead of 80 us). At its first `loop_needed()` it is carried on in the process's loop, or, while another
+    thread is using that one, in a passing loop of its own.
+
+    Raises:
+        BaseException: Whatever the coroutine raises. If the caller is interrupted, the coroutine is cancelled
+            and awaited first.
+    """
+    if not _busy.acquire(blocking=False):
+        return _run_in_passing_loop(coroutine)
+    try:
+        try:
+            coroutine.send(None)
+        except StopIteration as returned:
+            result: Result = returned.value
+            return result
+        return _run_in(_the_process_loop(), coroutine)
+    finally:
+        _busy.release()
+
+
+def _the_process_loop() -> asyncio.AbstractEventLoop:
+    loop = _process_loops.get(os.getpid())
+    if loop is None:
+        loop = _process_loops[os.getpid()] = asyncio.new_event_loop()
+    return loop
+
+
+def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Result]) -> Result:
+    task = loop.create_task(coroutine)  # a coroutine that gave way at `loop_needed` simply goes on here
+    try:
+        return loop.run_until_complete(task)
+    except BaseException:
+        if not task.done():  # an interrupt (Ctrl-C, an alarm) came through the loop and left the task behind
+            task.cancel()
+            loop.run_until_complete(asyncio.wait({task}))
+        raise
+
+
+def _run_in_passing_loop(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    loop = asyncio.new_event_loop()
+    try:
+        return _run_in(loop, coroutine)
+    finally:
+        loop.run_until_complete(asyncio.sleep(0))  # lets transports that were given up close their sockets
+        loop.close()

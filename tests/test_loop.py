@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from emitter import loop as loops
+
+
+async def _says(what: str) -> str:
+    return what
+
+
+async def _waits(what: str) -> tuple[str, asyncio.AbstractEventLoop]:
+    await loops.loop_needed()
+    await asyncio.sleep(0)
+    return what, asyncio.get_running_loop()
+
+
+def test_what_never_waits_needs_no_loop():
+    """The coroutine is started, and ends, in synchronous code."""
+
+    async def look() -> bool:
+        return asyncio._get_running_loop() is None
+
+    assert loops.run(_says("hello")) == "hello"
+    assert loops.run(look()) is True
+
+
+def test_what_waits_goes_on_in_the_loop_of_the_process():
+    """The same one each time, and it can be waited on again and again."""
+    what, loop = loops.run(_waits("hello"))
+    _, again = loops.run(_waits("again"))
+
+    assert what == "hello"
+    assert loop is again
+    assert loop is loops.current()
+    assert loops.outlives_its_caller(loop)
+
+
+def test_exceptions_come_out_as_they_are():
+    """With a loop and without."""
+
+    async def fail(*, wait: bool) -> None:
+        if wait:
+            await loops.loop_needed()
+        raise LookupError("lost")
+
+    for wait in (False, True):
+        with pytest.raises(LookupError, match="lost"):
+            loops.run(fail(wait=wait))
+    assert loops.run(_says("still works")) == "still works"
+
+
+async def test_inside_a_loop_nothing_gives_way():
+    """`loop_needed` only matters where there is none."""
+    running = asyncio.get_running_loop()
+
+    assert (await _waits("hello"))[1] is running
+    assert loops.current() is running
+    assert not loops.outlives_its_caller(running)
+
+
+async def test_blocking_a_running_loop_is_refused():
+    """With the name of what to await instead."""
+    with pytest.raises(RuntimeError, match=r"expected `await flush\(\)`"):
+        loops.refuse_inside_loop("flush()")
+
+
+def test_a_second_thread_gets_a_passing_loop():
+    """While the first one is using the loop of the process, running or not."""
+    seen = {}
+
+    async def occupy() -> None:
+        await loops.loop_needed()
+        thread = threading.Thread(target=lambda: seen.update(loop=loops.run(_waits("meanwhile"))[1]))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+
+    loops.run(occupy())
+
+    assert seen["loop"] is not loops.current()
+    assert seen["loop"].is_closed()
+
+
+def test_an_interrupt_leaves_no_half_run_coroutine_behind():
+    """It is cancelled and awaited, so that what it holds is given back; then the interrupt goes on."""
+    steps = []
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def hold() -> None:
+        await loops.loop_needed()
+        asyncio.get_running_loop().call_soon(interrupt)  # comes through the loop, as Ctrl-C does
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            steps.append("given back")
+
+    with pytest.raises(KeyboardInterrupt):
+        loops.run(hold())
+
+    assert steps == ["given back"]
+
+
+def test_a_forked_child_has_a_loop_of_its_own():
+    """Its parent's must not be touched: they share one epoll set."""
+    parent_loop = loops.run(_waits("parent"))[1]
+    child = os.fork()
+    if child == 0:
+        own = loops.run(_waits("child"))[1]
+        os._exit(0 if own is not parent_loop and not parent_loop.is_closed() else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert loops.run(_waits("parent"))[1] is parent_loop

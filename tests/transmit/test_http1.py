@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import contextlib
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emitter.errors import AnswerError, ConfigurationError
+from emitter.transmit.http1 import (
+    LIMIT_BODY_BYTES,
+    LIMIT_HEAD_BYTES,
+    LIMIT_HEADERS,
+    LIMIT_INTERIM,
+    Answer,
+    AnswerParser,
+    Request,
+)
+from tests.transmit.answers import Written, last, pieces, written
+
+examples = settings(max_examples=150, deadline=None)
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESERVED = [
+    "Connection",
+    "content-encoding",
+    "CONTENT-LENGTH",
+    "Content-Type",
+    "Expect",
+    "Host",
+    "Keep-Alive",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+]
+
+header_names = st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}", fullmatch=True).filter(
+    lambda name: name.lower() not in {reserved.lower() for reserved in RESERVED}
+)
+header_values = st.text(st.characters(max_codepoint=0xFF, exclude_categories=["Cc"]) | st.just("\t"), max_size=30).map(
+    lambda value: value.strip(" \t")
+)
+targets = st.from_regex(r"/[\x21-\x7e]{0,40}", fullmatch=True)
+
+
+def read_by_h11(raw: bytes) -> tuple[h11.Request, bytes]:
+    """The one request in these bytes, as a server of another author reads it."""
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(raw)
+    request, body = server.next_event(), b""
+    while isinstance(event := server.next_event(), h11.Data):
+        body += event.data
+    assert isinstance(request, h11.Request)
+    assert isinstance(event, h11.EndOfMessage)
+    assert server.trailing_data == (b"", False)
+    return request, body
+
+
+def read(parser: AnswerParser, data: list[bytes]) -> list[Answer]:
+    """The answers in these pieces."""
+    for piece in data:
+        parser.feed(piece)
+    return parser.take()
+
+
+@examples
+@given(targets, st.lists(st.tuples(header_names, header_values), max_size=5), st.binary(max_size=200))
+def test_h11_reads_our_requests_as_they_were_meant(target: str, headers: list[tuple[str, str]], body: bytes) -> None:
+    """Any target, any header fields, any body: a server reads back exactly those, and nothing after them."""
+    request = Request(target, "metrics.example.com:4318", "application/x-protobuf", headers)
+    seen, seen_body = read_by_h11(request.encode(body))
+
+    assert (seen.method, seen.target, seen.http_version) == (b"POST", target.encode(), b"1.1")
+    assert seen_body == body
+    assert list(seen.headers) == [
+        (b"host", b"metrics.example.com:4318"),
+        (b"content-type", b"application/x-protobuf"),
+        *((name.lower().encode(), value.encode("latin-1")) for name, value in headers),
+        (b"content-length", str(len(body)).encode()),
+    ]
+
+
+def test_a_request_carries_one_body_after_another() -> None:
+    """Bytes or a buffer that is used again; the head is made once, and what was encoded stays."""
+    request = Request("/v1/metrics", "localhost", "text/plain")
+    buffer = bytearray(b"one")
+    first = request.encode(buffer)
+    buffer[:] = b"four"
+    second = request.encode(buffer)
+
+    assert (
+        first
+        == b"POST /v1/metrics HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\none"
+    )
+    assert second.endswith(b"Content-Length: 4\r\n\r\nfour")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "a:", "a\r\nb", "é", "a\0", "(x)", None, 5, b"bytes"])
+def test_a_header_name_that_is_no_token_is_refused(name: object) -> None:
+    """RFC 9110, 5.6.2. The value is not shown."""
+    with pytest.raises(ConfigurationError) as caught:
+        Request("/", "localhost", "text/plain", [(name, "s3cret")])
+
+    assert str(caught.value) == f"the header name {name!r} is not a token; expected letters, digits and dashes"
+
+
+@pytest.mark.parametrize(
+    "value", ["s3cret\r\nX: y", "s3cret\n", "s3cret\r", "s3cret\0", "s3cret\x7f", "s3cret€", None, b"s3cret"]
+)
+def test_a_header_value_that_would_break_the_message_is_refused(value: object) -> None:
+    """RFC 9110, 5.5. It may be secret, so it is not shown; its name is."""
+    with pytest.raises(ConfigurationError) as caught:
+        Request("/", "localhost", "text/plain", [("X-Key", value)])
+
+    assert "'X-Key' (not shown, it may be secret) has a line break" in str(caught.value)
+    assert "expected one line of text" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_what_frames_the_message_is_not_the_users_to_set(name: str) -> None:
+    """Two lengths, or another one, and the peer reads the next report from the middle of this one."""
+    with pytest.raises(ConfigurationError) as caught:
+        Request("/", "localhost", "text/plain", [(name, "s3cret")])
+
+    assert str(caught.value) == f"the header {name!r} is set by the emitter itself; expected it to be left out"
+
+
+@pytest.mark.parametrize("target", ["", "/a b", "/a\r\n", "/\n", "/\x7f", "/é", "/\0"])
+def test_a_target_that_would_break_the_message_is_refused(target: str) -> None:
+    """RFC 9112, 3.2."""
+    with pytest.raises(ConfigurationError, match="has a space or a control character; expected %20 and the like"):
+        Request(target, "localhost", "text/plain")
+
+
+@examples
+@given(st.lists(written(), max_size=4), st.data())
+def test_answers_are_read_whatever_pieces_they_arrive_in(answers: list[Written], data: st.DataObject) -> None:
+    """With a length, in chunks with trailers, without a body, interim ones before them: each once, in order."""
+    raw = b"".join(each.raw for each in answers)
+    parser = AnswerParser()
+
+    assert read(parser, data.draw(pieces(raw))) == [each.answer for each in answers]
+    assert parser.take() == []
+    assert not parser.unfinished
+
+
+@examples
+@given(st.lists(written(), max_size=2), last(), st.data())
+def test_the_last_answer_of_a_connection_is_read_too(
+    before: list[Written], final: Written, data: st.DataObject
+) -> None:
+    """It ends by its length or with the stream (RFC 9112, 6.3), and the connection is not to be used again."""
+    raw = b"".join(each.raw for each in [*before, final])
+    parser = AnswerParser()
+    answers = read(parser, data.draw(pieces(raw)))
+    parser.end()
+    answers += parser.take()
+
+    assert answers == [each.answer for each in [*before, final]]
+    assert not parser.unfinished
+
+
+@examples
+@given(written(), st.data())
+def test_an_answer_that_breaks_off_is_none(answer: Written, data: st.DataObject) -> None:
+    """Nothing is made up from what came, whether or not the stream then ends; that it began can be seen."""
+    cut = data.draw(st.integers(1, len(answer.raw) - 1))
+    parser = AnswerParser()
+    answers = read(parser, [answer.raw[:cut]])
+    unfinished = parser.unfinished
+    parser.end()
+
+    assert answers + parser.take() == []
+    assert unfinished
+
+
+@examples
+@given(
+    st.binary(max_size=300)
+    | st.lists(
+        st.sampled_from(
+            [
+                OK,
+                b"HTTP/1.1 ",
+                b"200",
+                b"\r\n",
+                b"\n",
+                b"\r",
+                b" ",
+                b":",
+                b"Content-Length: ",
+                b"5",
+                b"-1",
+                b"0",
+                b"Transfer-Encoding: chunked",
+                b"Transfer-Encoding: gzip",
+                b"Connection: close",
+                b"Upgrade: x",
+                b"HTTP/2.0 200 ",
+                b"HTTP/1.1 101 \r\n",
+                b"HTTP/1.1 100 \r\n\r\n",
+                b"ffffffffffffffffff",
+                b"\0",
+                b"\x80",
+            ]
+        ),
+        max_size=30,
+    ).map(b"".join),
+    st.data(),
+)
+def test_nothing_but_an_answer_error_ever_comes_of_bytes(raw: bytes, data: st.DataObject) -> None:
+    """Arbitrary bytes, in arbitrary pieces, fed on after an error too. What was complete before can be taken."""
+    parser = AnswerParser()
+    parser.feed(OK)
+    for piece in data.draw(pieces(raw)):
+        with contextlib.suppress(AnswerError):
+            parser.feed(piece)
+    parser.end()
+
+    assert parser.take()[0] == Answer(200, ((b"content-length", b"2"),), keep_alive=True)
+    assert isinstance(parser.unfinished, bool)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/0.9 200 OK\r\n\r\n",
+        b"HTTP/1.2 200 OK\r\n\r\n",
+        b"HTTP/3 200\r\n\r\n",
+        b"ICY 200 OK\r\n\r\n",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"<html>",
+        b"POST / HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: a\0b\r\n\r\n",
+        b"HTTP/1.1 204 OK\r\n\r\nbody",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ],
+)
+def test_what_is_no_answer_of_http_1_is_refused(raw: bytes) -> None:
+    """Other protocols, other versions, two lengths, no length, garbage: also byte by byte, after a good answer."""
+    for data in ([raw], [raw[at : at + 1] for at in range(len(raw))]):
+        parser = AnswerParser()
+        parser.feed(OK)
+        with pytest.raises(AnswerError, match=r"HTTP/"):
+            read(parser, data)
+
+        assert parser.take()[0].status == 200
+
+
+@pytest.mark.parametrize("upgrade", [b"", b"Connection: upgrade\r\nUpgrade: websocket\r\n"])
+def test_a_switch_of_protocols_is_refused(upgrade: bytes) -> None:
+    """Nobody asked for it, so what follows is not to be understood."""
+    parser = AnswerParser()
+    with pytest.raises(AnswerError, match=r"101|Upgrade"):
+        parser.feed(b"HTTP/1.1 101 Switching Protocols\r\n" + upgrade + b"\r\n")
+
+    assert parser.take() == []
+
+
+def test_an_offer_to_switch_protocols_is_no_switch() -> None:
+    """A server may name what else it speaks (RFC 9110, 7.8)."""
+    raw = b"HTTP/1.1 200 OK\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n"
+
+    assert [(answer.status, answer.keep_alive) for answer in read(AnswerParser(), [raw])] == [(200, True)]
+
+
+def test_equal_lengths_given_twice_are_refused_or_read_as_one() -> None:
+    """RFC 9110, 8.6 allows either; what never happens is that bytes of one answer are taken for the next."""
+    parser = AnswerParser()
+    try:
+        parser.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok" + OK)
+    except AnswerError:
+        assert parser.take() == []
+    else:
+        assert [answer.status for answer in parser.take()] == [200, 200]
+
+
+def fed_until_refused(parser: AnswerParser, piece: bytes, most_bytes: int) -> int:
+    """How many bytes go in, in such pieces, before the parser has had enough."""
+    fed = 0
+    while fed < most_bytes:
+        try:
+            parser.feed(piece)
+        except AnswerError:
+            return fed
+        fed += len(piece)
+    raise AssertionError(f"{fed} bytes were taken")
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;"]
+)
+@pytest.mark.parametrize("size", [1_000, 20_000])
+def test_a_head_without_an_end_is_refused(head: bytes, size: int) -> None:
+    """A status line, a field or a chunk extension that goes on for ever costs 64 KiB and the connection."""
+    parser = AnswerParser()
+    parser.feed(head)
+    fed = fed_until_refused(parser, b"x" * size, 2 * LIMIT_HEAD_BYTES)
+
+    assert LIMIT_HEAD_BYTES - size <= fed <= LIMIT_HEAD_BYTES + 2 * size
+
+
+@pytest.mark.parametrize("raw", [OK, b"HTTP/1.1 204 No Content\r\n\r\n"])
+def test_many_small_answers_are_no_long_head(raw: bytes) -> None:
+    """What counts is one head, not all that ever came; with a body between them or without."""
+    parser, times = AnswerParser(), 3 * LIMIT_HEAD_BYTES // len(raw)
+    for _ in range(times):
+        parser.feed(raw)
+
+    assert len(parser.take()) == times
+
+
+def test_too_many_fields_are_refused_and_trailers_count() -> None:
+    """256 pass, one more does not."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+
+    assert len(read(AnswerParser(), [b"HTTP/1.1 204 \r\n" + b"x: y\r\n" * LIMIT_HEADERS + b"\r\n"])[0].headers) == 256
+    assert len(read(AnswerParser(), [chunked + b"x: y\r\n" * (LIMIT_HEADERS - 1) + b"\r\n"])[0].headers) == 256
+    for raw in (
+        b"HTTP/1.1 204 \r\n" + b"x: y\r\n" * (LIMIT_HEADERS + 1) + b"\r\n",
+        chunked + b"x: y\r\n" * LIMIT_HEADERS + b"\r\n",
+    ):
+        with pytest.raises(AnswerError, match="more than 256 header fields"):
+            AnswerParser().feed(raw)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1048577\r\n", b"", b"Transfer-Encoding: chunked\r\n"])
+def test_too_long_a_body_is_refused(framing: bytes) -> None:
+    """1 MiB is read past, however it ends; beyond that a new connection is cheaper."""
+    parser = AnswerParser()
+    parser.feed(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
+    body = b"x" * 1024
+    if b"chunked" in framing:
+        body = b"400\r\n" + body + b"\r\n"
+    for _ in range(1024):
+        parser.feed(body)
+    with pytest.raises(AnswerError, match=f"more than {LIMIT_BODY_BYTES} bytes of body"):
+        parser.feed(body)
+
+
+def test_the_limit_of_a_body_is_each_answers_own() -> None:
+    """Exactly 1 MiB, three times on one connection."""
+    parser = AnswerParser()
+    for _ in range(3):
+        parser.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LIMIT_BODY_BYTES)
+        parser.feed(bytes(LIMIT_BODY_BYTES))
+
+    assert len(parser.take()) == 3
+
+
+def test_a_flood_of_interim_answers_is_refused() -> None:
+    """16 before one final answer, counted anew for each."""
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n"
+    parser = AnswerParser()
+    parser.feed((interim * LIMIT_INTERIM + OK) * 3)
+
+    assert len(parser.take()) == 3
+    with pytest.raises(AnswerError, match="more than 16 interim answers before a final one"):
+        parser.feed(interim * (LIMIT_INTERIM + 1))
+
+
+def test_the_end_of_the_stream_ends_nothing_that_has_a_length() -> None:
+    """An answer cut short is none; and an end with nothing begun is no answer either."""
+    for raw in (
+        b"",
+        OK[:-1],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 100 \r\n\r\n",
+    ):
+        parser = AnswerParser()
+        parser.feed(raw)
+        parser.end()
+        parser.end()
+
+        assert parser.take() == []
+        assert parser.unfinished == bool(raw)
+
+
+def test_an_answer_until_the_end_of_the_stream_is_taken_once() -> None:
+    """However often the end is noted."""
+    parser = AnswerParser()
+    parser.feed(b"HTTP/1.1 503 Busy\r\nRetry-After: 5\r\n\r\nplease wait")
+    parser.end()
+    parser.end()
+
+    assert parser.take() == [Answer(503, ((b"retry-after", b"5"),), keep_alive=False)]
