@@ -1,0 +1,241 @@
+"""Owns `Emitter`, the object that users hold: instruments, flushes, life cycle. The steps of a flush are elsewhere."""
+
+from __future__ import annotations
+
+from emitter.aws_lambda import wrap_handler
+from emitter.errors import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from emitter.aws_lambda import Handler
+    from emitter.encode import Encoder
+    from emitter.outcomes import Flush, Stats
+    from emitter.record.instruments import Counter, Gauge, Histogram, UpDownCounter
+    from emitter.transmit.delivery import Delivery
+
+__all__ = ["Emitter"]
+
+DEFAULT_CONNECT_TIMEOUT = 2.0
+"""Seconds to open a connection ahead of time, or to close one in order: nobody waits for either."""
+
+
+class Emitter:
+    """Counts in this process, and gets the running totals out over HTTP without waiting for the answer.
+
+    Everything that a flush needs is imported when an emitter is made, so make it at the top of the module: in
+    Lambda that is the INIT phase. Any number of threads and event loops may use one emitter.
+
+    Args:
+        endpoint: The full URL that reports are POSTed to. `None`: from the environment, see `emitter.settings`.
+        service: What the totals belong to, `service.name`. `None`: from the environment.
+        headers: Further header fields of each request. May be secret: never logged, in no `repr`.
+        encoder: `"otlp"`, or any object like `emitter.encode.Encoder`, for this emitter alone.
+        delivery: How far a flush waits for its report to get. `None`: from the environment, else `TRANSMITTED`.
+        timeout: Seconds for a whole flush, connecting included; 0: whatever needs no waiting. `None`: from the
+            environment, else 0.25.
+        series_limit: How many series each instrument may have, before what comes on top goes to one more.
+        strict: Whether a flush raises what went wrong instead of returning it. For tests.
+
+    Raises:
+        ConfigurationError: What was wrong, where it came from, and what was expected.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        service: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        encoder: str | Encoder = "otlp",
+        delivery: Delivery | None = None,
+        timeout: float | None = None,
+        series_limit: int = 2_000,
+        strict: bool = False,
+    ) -> None:
+        # Imported here, not above: `import emitter` stays light, and this line is still part of the INIT phase.
+        import os
+        import time
+
+        from emitter import loop
+        from emitter.flusher import Flusher
+        from emitter.record.registry import Registry
+        from emitter.settings import Settings
+
+        self._settings = Settings.resolve(
+            os.environ,
+            endpoint=endpoint,
+            service=service,
+            headers=headers,
+            delivery=delivery,
+            timeout=timeout,
+        )
+        self._strict = strict
+        self._loops = loop
+        self._registry = Registry(self._settings.resource, series_limit=series_limit)
+        self._flusher = Flusher(self._registry, _encoder(encoder), self._settings, clock=time.monotonic)
+
+    def __repr__(self) -> str:
+        return f"<Emitter to {self._settings.endpoint.shown}>"
+
+    def counter(self, name: str, *, unit: str = "", description: str = "") -> Counter:
+        """The counter of this name: a total that only grows, and that reports 0 from the moment it is made.
+
+        Args:
+            name: Such as `orders`; by OpenTelemetry's custom lower case, with dots between words that nest.
+            unit: A UCUM code such as `s`, `By` or `{order}`; empty for none.
+            description: One sentence for people.
+
+        Raises:
+            ConfigurationError: A name, unit or description that cannot be reported.
+            InstrumentConflictError: The name belongs to an instrument of another kind, unit or boundaries.
+        """
+        return self._registry.counter(name, unit=unit, description=description)
+
+    def up_down_counter(self, name: str, *, unit: str = "", description: str = "") -> UpDownCounter:
+        """The up-down counter of this name: a total that grows and shrinks. As `counter`."""
+        return self._registry.up_down_counter(name, unit=unit, description=description)
+
+    def gauge(self, name: str, *, unit: str = "", description: str = "") -> Gauge:
+        """The gauge of this name: a value that was seen last. As `counter`."""
+        return self._registry.gauge(name, unit=unit, description=description)
+
+    def histogram(
+        self, name: str, *, unit: str = "", description: str = "", boundaries: Iterable[float] | None = None
+    ) -> Histogram:
+        """The histogram of this name: how often values fell between boundaries. As `counter`.
+
+        Args:
+            name: As for `counter`.
+            unit: As for `counter`.
+            description: As for `counter`.
+            boundaries: Upper bounds of the buckets, ascending, in the unit. `None`: OpenTelemetry's default, or
+                for the unit `s` its advice for durations. Empty: count and sum only.
+        """
+        return self._registry.histogram(name, unit=unit, description=description, boundaries=boundaries)
+
+    async def flush(self, *, timeout: float | None = None, delivery: Delivery | None = None) -> Flush:
+        """Get one report with all totals out, and return as soon as it got as far as asked.
+
+        Flushes that are asked for at the same time share one report.
+
+        Args:
+            timeout: Seconds for everything together. `None`: the emitter's. 0: whatever needs no waiting.
+            delivery: How far the report is to get. `None`: the emitter's.
+
+        Returns:
+            What became of it. The network raises nothing, unless the emitter is `strict`.
+
+        After failure: the totals are kept and go out with the next report that gets through. The connection is
+        kept if it is sound, else replaced at the next flush. After cancellation: the same.
+        """
+        flush = await self._flusher.flush(self._timeout(timeout), self._delivery(delivery))
+        return self._checked(flush)
+
+    def flush_sync(self, *, timeout: float | None = None, delivery: Delivery | None = None) -> Flush:
+        """`flush` for synchronous code. While nothing has to wait, no event loop runs.
+
+        Raises:
+            RuntimeError: An event loop runs in this thread; await `flush` instead.
+        """
+        self._loops.refuse_inside_loop("flush()")
+        flush = self._loops.run(self._flusher.flush(self._timeout(timeout), self._delivery(delivery)))
+        return self._checked(flush)
+
+    async def connect(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> bool:
+        """Open the connection ahead of time, in the INIT phase say.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            Whether it is open. The network raises nothing.
+        """
+        return await self._flusher.connect(timeout)
+
+    def connect_sync(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> bool:
+        """`connect` for synchronous code.
+
+        Raises:
+            RuntimeError: An event loop runs in this thread; await `connect` instead.
+        """
+        self._loops.refuse_inside_loop("connect()")
+        return self._loops.run(self._flusher.connect(timeout))
+
+    async def close(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> None:
+        """A last report that the peer acknowledges, then an orderly close: after the answers, or the timeout.
+
+        The emitter can still be used; the next flush opens a new connection.
+
+        Args:
+            timeout: Seconds for all of it.
+        """
+        await self._flusher.close(timeout)
+
+    def close_sync(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> None:
+        """`close` for synchronous code.
+
+        Raises:
+            RuntimeError: An event loop runs in this thread; await `close` instead.
+        """
+        self._loops.refuse_inside_loop("close()")
+        self._loops.run(self._flusher.close(timeout))
+
+    @property
+    def stats(self) -> Stats:
+        """What became of all flushes so far: a frozen copy."""
+        return self._flusher.stats
+
+    def lambda_handler(
+        self,
+        handler: Handler | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        delivery: Delivery | None = None,
+    ) -> Any:
+        """Decorate a Lambda handler: count its invocations and flush at the end of each.
+
+        With or without arguments, on `def` and on `async def`. What comes back can be called by the stock
+        runtime, and keeps name, docstring and signature. The flush also happens when the handler raises, whose
+        exception comes out unchanged; nothing that goes wrong in emitting ever reaches the caller.
+
+        Records `faas.invocations` (those that succeeded), `faas.errors`, `faas.coldstarts` and
+        `faas.invoke_duration`, as OpenTelemetry's semantic conventions define them.
+
+        Args:
+            handler: What Lambda calls with an event and a context.
+            timeout: As for `flush`.
+            delivery: As for `flush`.
+
+        Raises:
+            ConfigurationError: The decorated object cannot be called.
+        """
+
+        def decorate(handler: Handler) -> Callable[[Any, Any], Any]:
+            return wrap_handler(self, handler, timeout=timeout, delivery=delivery)
+
+        return decorate if handler is None else decorate(handler)
+
+    def _timeout(self, timeout: float | None) -> float:
+        return self._settings.timeout if timeout is None else timeout
+
+    def _delivery(self, delivery: Delivery | None) -> Delivery:
+        return self._settings.delivery if delivery is None else delivery
+
+    def _checked(self, flush: Flush) -> Flush:
+        if self._strict and flush.error is not None:
+            raise flush.error
+        return flush
+
+
+def _encoder(encoder: str | Encoder) -> Encoder:
+    from emitter.encode import ENCODERS
+
+    if not isinstance(encoder, str):
+        return encoder
+    if encoder not in ENCODERS:
+        raise ConfigurationError(f"encoder is {encoder!r}; expected one of {', '.join(sorted(ENCODERS))}")
+    return ENCODERS[encoder]()

@@ -1,0 +1,196 @@
+"""Owns what is known of reports: the nouns that tell the user, the counts, and the log lines.
+
+Nothing here decides anything. Every report that is lost or withheld raises a count with a reason, and each change
+of state is logged once, never once for every invocation.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter as Tally
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from emitter.errors import EmitterError
+    from emitter.transmit.delivery import Delivery
+
+__all__ = ["Flush", "Outcome", "Stats", "Verdict", "Withheld"]
+
+_log = logging.getLogger("emitter")
+
+_DEFERRED = frozenset([429, 502, 503, 504])  # OTLP specification, "Retryable Response Codes"
+
+
+class Outcome(Enum):
+    """What an answer says of the report that it answers."""
+
+    ACCEPTED = "accepted"
+    """2xx: the receiver has the totals."""
+    DEFERRED = "deferred"
+    """429, 502, 503 or 504: not now; the next report carries the totals again."""
+    REJECTED = "rejected"
+    """Anything else: the receiver will not take reports like this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the receiver said of one earlier report.
+
+    Attributes:
+        report: The number of that report, as in the self-metric `emitter.flushes`.
+        status: The HTTP status.
+    """
+
+    report: int
+    status: int
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the status means."""
+        if 200 <= self.status < 300:
+            return Outcome.ACCEPTED
+        return Outcome.DEFERRED if self.status in _DEFERRED else Outcome.REJECTED
+
+
+class Withheld(Enum):
+    """Why a flush wrote no report. The totals stay, and go out with a later one."""
+
+    DISABLED = "disabled"
+    """The emitter is switched off."""
+    BACKING_OFF = "backing off"
+    """The last attempt failed, and it is too early for the next."""
+    UNCHANGED = "unchanged"
+    """Nothing was recorded since a report that was accepted."""
+    UNANSWERED = "unanswered"
+    """Too many reports on the connection wait for their answer."""
+    BUSY = "busy"
+    """Another flush took up the whole budget of this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What became of one flush.
+
+    Attributes:
+        delivery: How far the report got, at least; `None` if it was not even buffered.
+        withheld: Why no report was written; `None` if one was.
+        error: Why the delivery asked for was not reached; `None` if it was, or if the report was withheld.
+        bytes: Size of the request, head included; 0 if none was written.
+        seconds: How long the flush took.
+        verdicts: What arrived meanwhile about earlier reports, oldest first.
+    """
+
+    delivery: Delivery | None
+    withheld: Withheld | None
+    error: EmitterError | None
+    bytes: int
+    seconds: float
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts since the emitter was made.
+
+    Attributes:
+        flushes: Attempts to get a report out; the self-metric `emitter.flushes`.
+        transmitted: Those that got at least as far as TRANSMITTED.
+        withheld: By reason, flushes that wrote no report.
+        failed: By reason, what went wrong with the network or with an answer.
+        verdicts: By HTTP status, answers harvested.
+        connections_opened: How many connections were opened.
+        bytes: Sizes of all requests that were written, heads included.
+        overflowed: How often a recording, or a binding, was given an overflow series.
+        last_error: The last thing that went wrong; `None` if nothing ever did.
+    """
+
+    flushes: int
+    transmitted: int
+    withheld: Mapping[Withheld, int]
+    failed: Mapping[str, int]
+    verdicts: Mapping[int, int]
+    connections_opened: int
+    bytes: int
+    overflowed: int
+    last_error: EmitterError | None
+
+
+class Ledger:
+    """The counts, and the state that was last logged."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._trouble: dict[str, str] = {}  # by whose it is, the trouble that was last logged
+        self.transmitted = 0
+        self._lock = threading.Lock()
+        self._withheld: Tally[Withheld] = Tally()
+        self.failed: Tally[str] = Tally()
+        self.verdicts: Tally[int] = Tally()
+        self.connections_opened = 0
+        self.bytes = 0
+        self.last_error: EmitterError | None = None
+
+    def note_withheld(self, reason: Withheld) -> None:
+        """Count a flush that wrote no report; the one count that flushes come to at the same time."""
+        with self._lock:
+            self._withheld[reason] += 1
+
+    def note_delivered(self) -> None:
+        """A report got as far as asked."""
+        self._note("network", "", "get through")
+
+    def note_error(self, error: EmitterError) -> None:
+        """Count what went wrong; log it if things went right before, or went wrong in another way."""
+        self.failed[error.reason] += 1
+        self.last_error = error
+        self._note("network", error.reason, str(error))
+
+    def note_verdict(self, verdict: Verdict) -> None:
+        """Count an answer; log it if the receiver changed its mind."""
+        status = verdict.status
+        self.verdicts[status] += 1
+        if verdict.outcome is Outcome.ACCEPTED:
+            self._note("receiver", "", "are accepted")
+        else:
+            advice = _ADVICE.get(status, "see what the receiver logs about it")
+            self._note("receiver", str(status), f"answered {status} ({verdict.outcome.value}); {advice}")
+
+    def _note(self, whose: str, trouble: str, text: str) -> None:
+        """Log a change of state. Network and receiver are apart, since each can be well while the other is not."""
+        if trouble == self._trouble.get(whose, ""):
+            return
+        self._trouble[whose] = trouble
+        if trouble:
+            _log.warning("reports to %s: %s. Totals are kept and go out with a later report", self._endpoint, text)
+        else:
+            _log.info("reports to %s %s again", self._endpoint, text)
+
+    def stats(self, flushes: int, overflowed: int) -> Stats:
+        """A frozen copy of the counts."""
+        return Stats(
+            flushes,
+            self.transmitted,
+            MappingProxyType(dict(self._withheld)),
+            MappingProxyType(dict(self.failed)),
+            MappingProxyType(dict(self.verdicts)),
+            self.connections_opened,
+            self.bytes,
+            overflowed,
+            self.last_error,
+        )
+
+
+_ADVICE = {
+    400: "it did not understand the report: check that the endpoint takes this encoder's format",
+    401: "the credentials were refused: check headers= or EMITTER_HEADERS",
+    403: "the credentials were refused: check headers= or EMITTER_HEADERS",
+    404: "nothing takes reports under this path: check the endpoint, /v1/metrics included",
+    413: "the report is too large for it: drop attributes that take many values, or raise its limit",
+    415: "it takes another format: check the endpoint and encoder=",
+}

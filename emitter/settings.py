@@ -1,0 +1,310 @@
+"""Owns how an emitter is set up: arguments first, then the environment. Reads the environment only when asked.
+
+    what        argument    environment, first that is set and not empty
+    endpoint    endpoint    EMITTER_ENDPOINT, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+                            OTEL_EXPORTER_OTLP_ENDPOINT + /v1/metrics
+    headers     headers     EMITTER_HEADERS, OTEL_EXPORTER_OTLP_METRICS_HEADERS, OTEL_EXPORTER_OTLP_HEADERS
+    timeout     timeout     EMITTER_TIMEOUT, in seconds
+    delivery    delivery    EMITTER_DELIVERY: buffered, transmitted, acknowledged, answered
+    disabled    -           EMITTER_DISABLED, OTEL_SDK_DISABLED
+    service     service     OTEL_SERVICE_NAME, service.name in OTEL_RESOURCE_ATTRIBUTES,
+                            POWERTOOLS_SERVICE_NAME, AWS_LAMBDA_FUNCTION_NAME
+
+Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter" and "Environment Variable Specification";
+AWS Lambda developer guide, "Defined runtime environment variables".
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from emitter.errors import ConfigurationError, RecordingError
+from emitter.record.attributes import canonical
+from emitter.transmit.delivery import Delivery
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+    from emitter.record.snapshot import Attributes, AttributeValue
+
+__all__ = ["Endpoint", "Settings"]
+
+DEFAULT_TIMEOUT = 0.25
+"""Seconds for a whole flush: five round trips across a continent, and a quarter of what people complain of."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_MEGABYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Endpoint:
+    """Where reports are POSTed to.
+
+    Attributes:
+        host: Name or address, to connect to.
+        port: TCP port.
+        authority: What goes into `Host` (RFC 9110, 7.2): no user, IPv6 in brackets, the port if not the default.
+        target: Path and query.
+        credentials: The value of `Authorization` that user and password in the URL ask for; empty if none.
+    """
+
+    host: str
+    port: int
+    authority: str
+    target: str
+    credentials: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.shown}>"
+
+    @property
+    def shown(self) -> str:
+        """How it is logged: host and path, no query and no credentials, which may be secret."""
+        return f"{self.authority}{self.target.partition('?')[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that was decided when an emitter was made.
+
+    Attributes:
+        endpoint: Where reports go; meaningless if disabled.
+        headers: Further header fields. May be secret, so they are in no `repr`.
+        timeout: Seconds for a whole flush.
+        delivery: How far a flush waits for its report to get.
+        disabled: Whether nothing is ever reported.
+        resource: What the totals belong to, the instance left out.
+    """
+
+    endpoint: Endpoint
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    timeout: float
+    delivery: Delivery
+    disabled: bool
+    resource: Attributes
+
+    @classmethod
+    def resolve(
+        cls,
+        environment: Mapping[str, str],
+        *,
+        endpoint: str | None,
+        service: str | None,
+        headers: Mapping[str, str] | None,
+        delivery: Delivery | None,
+        timeout: float | None,
+    ) -> Settings:
+        """Decide, from arguments (`None`: not given) and the environment.
+
+        Raises:
+            ConfigurationError: What was wrong, where it came from, and what was expected.
+        """
+        disabled = _disabled(environment)
+        return cls(
+            endpoint=_NOWHERE if disabled and endpoint is None else _endpoint(endpoint, environment),
+            headers=_headers(headers, environment),
+            timeout=_timeout(timeout, environment),
+            delivery=_delivery(delivery, environment),
+            disabled=disabled,
+            resource=_resource(service, environment),
+        )
+
+    @property
+    def request_headers(self) -> tuple[tuple[str, str], ...]:
+        """The header fields of each request that are not the protocol's own."""
+        named = {str(name).lower() for name, _ in self.headers}  # one that is no string is refused by the request
+        extra = [("User-Agent", "lambda-emitter")] if "user-agent" not in named else []
+        if self.endpoint.credentials and "authorization" not in named:
+            extra.append(("Authorization", self.endpoint.credentials))
+        return (*extra, *self.headers)
+
+
+_NOWHERE = Endpoint("localhost", 4318, "localhost:4318", "/v1/metrics")
+
+
+def _first(environment: Mapping[str, str], *names: str) -> tuple[str, str] | None:
+    """Name and value of the first variable that is set and not empty."""
+    for name in names:
+        value = environment.get(name, "").strip()
+        if value:
+            return name, value
+    return None
+
+
+def _endpoint(argument: str | None, environment: Mapping[str, str]) -> Endpoint:
+    if argument is not None:
+        return _parse_url("the endpoint", argument)
+    found = _first(environment, "EMITTER_ENDPOINT")
+    if found is not None:
+        return _parse_url(*found)
+    found = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    if found is None:
+        found = _first(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")
+        if found is None:
+            raise ConfigurationError(
+                "no endpoint was given; expected the URL that reports are POSTed to, as in "
+                "Emitter('http://localhost:4318/v1/metrics') or in the environment variable EMITTER_ENDPOINT"
+            )
+        base, mark, query = found[1].partition("?")
+        found = found[0], base.rstrip("/") + "/v1/metrics" + mark + query
+    protocol = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    if protocol is not None and protocol[1] != "http/protobuf":
+        raise ConfigurationError(
+            f"{protocol[0]} is {protocol[1]!r} and the endpoint comes from {found[0]}; expected 'http/protobuf', or "
+            "the endpoint to be given in EMITTER_ENDPOINT"
+        )
+    return _parse_url(*found)
+
+
+def _parse_url(origin: str, url: str) -> Endpoint:
+    def refused(why: str) -> ConfigurationError:
+        # The URL itself is not shown: user, password or a key in the query may be secret.
+        return ConfigurationError(f"{origin} {why}; expected a full URL such as http://metrics.example.com/v1/metrics")
+
+    if not isinstance(url, str):
+        raise refused(f"is a {type(url).__name__}")
+    # Before parsing: `urlsplit` silently removes line breaks.
+    if any(not "!" <= character <= "~" for character in url):
+        raise refused("has a space, a control character or one beyond ASCII in it (write %20 or xn--... for those)")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise refused("is malformed, in its brackets most likely") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise refused(f"has the scheme {parts.scheme!r}" if parts.scheme else "has no scheme")
+    if parts.scheme == "https":
+        raise refused("is an https URL, which this version cannot speak yet")
+    if not parts.hostname:
+        raise refused("has no host")
+    port = _port(parts)
+    if port == 0:
+        # A password with a slash in it ends up here too: %2F is what it takes.
+        raise refused("has a port that is no number from 1 to 65535")
+    authority = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default_port = _DEFAULT_PORTS[parts.scheme]
+    if port is not None and port != default_port:
+        authority = f"{authority}:{port}"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Endpoint(parts.hostname, port or default_port, authority, target, _basic(parts.username, parts.password))
+
+
+def _port(parts: SplitResult) -> int | None:
+    """The port in the URL, `None` if there is none in it; 0, which is no port either, if it makes no sense."""
+    try:
+        return parts.port
+    except ValueError:
+        return 0
+
+
+def _basic(user: str | None, password: str | None) -> str:
+    """The value of `Authorization` for what stood in the URL (RFC 7617)."""
+    if user is None:
+        return ""
+    return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
+
+
+def _headers(argument: Mapping[str, str] | None, environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    if argument is not None:
+        if not isinstance(argument, Mapping):
+            raise ConfigurationError(f"headers is a {type(argument).__name__}; expected a mapping of names to values")
+        return tuple(argument.items())
+    names = ("EMITTER_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+    found = _first(environment, *names)
+    return _pairs(*found) if found is not None else ()
+
+
+def _pairs(name: str, text: str) -> tuple[tuple[str, str], ...]:
+    """`key=value,key=value`, percent-encoded (OpenTelemetry: W3C Baggage without its properties)."""
+    pairs = []
+    for position, item in enumerate(filter(None, (item.strip() for item in text.split(","))), start=1):
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            # Not shown: the values may be secret.
+            raise ConfigurationError(f"item {position} of {name} is no pair; expected key=value,key=value")
+        pairs.append((unquote(key.strip()), unquote(value.strip())))
+    return tuple(pairs)
+
+
+def _timeout(argument: float | None, environment: Mapping[str, str]) -> float:
+    origin, raw = "timeout", argument
+    if raw is None:
+        found = _first(environment, "EMITTER_TIMEOUT")
+        if found is None:
+            return DEFAULT_TIMEOUT
+        origin, text = found
+        try:
+            raw = float(text)
+        except ValueError:
+            raise ConfigurationError(f"{origin} is {text!r}; expected seconds, such as 0.25") from None
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 <= raw < math.inf:
+        raise ConfigurationError(f"{origin} is {raw!r}; expected seconds, zero or more, such as 0.25")
+    return float(raw)
+
+
+def _delivery(argument: Delivery | None, environment: Mapping[str, str]) -> Delivery:
+    if argument is not None:
+        if not isinstance(argument, Delivery):
+            raise ConfigurationError(f"delivery is {argument!r}; expected a Delivery, such as Delivery.TRANSMITTED")
+        return argument
+    found = _first(environment, "EMITTER_DELIVERY")
+    if found is None:
+        return Delivery.TRANSMITTED
+    try:
+        return Delivery[found[1].upper()]
+    except KeyError:
+        known = ", ".join(level.name.lower() for level in Delivery)
+        raise ConfigurationError(f"EMITTER_DELIVERY is {found[1]!r}; expected one of {known}") from None
+
+
+def _disabled(environment: Mapping[str, str]) -> bool:
+    found = _first(environment, "EMITTER_DISABLED", "OTEL_SDK_DISABLED")
+    if found is None:
+        return False
+    name, text = found
+    if text.lower() not in {"0", "1", "false", "true", "no", "yes"}:
+        raise ConfigurationError(f"{name} is {text!r}; expected true or false")
+    return text.lower() in {"1", "true", "yes"}
+
+
+def _resource(service: str | None, environment: Mapping[str, str]) -> Attributes:
+    if service is not None and not isinstance(service, str):
+        raise ConfigurationError(f"service is a {type(service).__name__}; expected a name, such as 'checkout'")
+    given = _first(environment, "OTEL_RESOURCE_ATTRIBUTES")
+    attributes = _lambda_resource(environment)
+    if given is not None:
+        attributes.update(_pairs(*given))
+    named = service or _value(_first(environment, "OTEL_SERVICE_NAME"))
+    fallback = _value(_first(environment, "POWERTOOLS_SERVICE_NAME", "AWS_LAMBDA_FUNCTION_NAME"))
+    attributes["service.name"] = named or attributes.get("service.name") or fallback or "unknown_service"
+    try:
+        return canonical(attributes)
+    except RecordingError as error:
+        raise ConfigurationError(f"the service's name or OTEL_RESOURCE_ATTRIBUTES: {error}") from None
+
+
+def _value(found: tuple[str, str] | None) -> str:
+    return found[1] if found is not None else ""
+
+
+def _lambda_resource(environment: Mapping[str, str]) -> dict[str, AttributeValue]:
+    """What Lambda tells of the function, by OpenTelemetry's resource conventions for functions and clouds."""
+    function = environment.get("AWS_LAMBDA_FUNCTION_NAME", "")
+    if not function:
+        return {}
+    told: dict[str, AttributeValue] = {
+        "cloud.provider": "aws",
+        "cloud.platform": "aws_lambda",
+        "cloud.region": environment.get("AWS_REGION", ""),
+        "faas.name": function,
+        "faas.version": environment.get("AWS_LAMBDA_FUNCTION_VERSION", ""),
+        "faas.instance": environment.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
+    }
+    memory = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    if memory.isdecimal():
+        told["faas.max_memory"] = int(memory) * _MEGABYTE
+    return {key: value for key, value in told.items() if value != ""}

@@ -1,0 +1,91 @@
+"""Owns the rule by which concurrent flushes share one report. Knows nothing of what a flush does.
+
+A flush may only be shared with somebody who came before it looked at the totals: what they recorded is in it. So
+whoever comes while one is under way waits for it to end, and then one of those waiting leads the next for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from emitter import loop as loops
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Shared"]
+
+Result = TypeVar("Result")
+
+
+class Shared(Generic[Result]):
+    """Lets one run of some work through at a time, from whatever threads and event loops it is asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._latest: tuple[int, Result] | None = None
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] | None = None  # None: nobody leads
+
+    async def run(
+        self, work: Callable[[], Awaitable[Result]], suffices: Callable[[Result], bool], *, timeout: float
+    ) -> Result | None:
+        """The result of a run that began after this call: somebody else's if it suffices, else one's own.
+
+        Args:
+            work: What to do if it falls to this caller.
+            suffices: Whether a result of somebody else will do.
+            timeout: Seconds to wait for others, in all; the work itself is not bounded here.
+
+        Returns:
+            The result, or `None` if the time ended while others were at work.
+
+        Raises:
+            BaseException: What `work` raises, if this caller runs it. Those who wait then try for themselves.
+        """
+        with self._lock:
+            number = self._begun + 1
+        deadline: float | None = None
+        while True:
+            with self._lock:
+                if self._latest is not None and self._latest[0] >= number and suffices(self._latest[1]):
+                    return self._latest[1]
+                if self._waiting is None:
+                    self._waiting = []
+                    self._begun += 1
+                    number = self._begun
+                    break
+                waiting = self._waiting
+            await loops.loop_needed()
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + timeout if deadline is None else deadline
+            ended = asyncio.Event()
+            with self._lock:
+                if waiting is not self._waiting:
+                    continue  # it has ended in the meantime
+                waiting.append((loop, ended))
+            timer = loop.call_at(deadline, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                timer.cancel()
+            if loop.time() >= deadline:
+                return None
+        latest = self._latest
+        try:
+            result = await work()
+            latest = number, result
+            return result
+        finally:
+            self._let_go(latest)
+
+    def _let_go(self, latest: tuple[int, Result] | None) -> None:
+        with self._lock:
+            self._latest = latest
+            waiting, self._waiting = self._waiting, None
+        for loop, ended in waiting or ():
+            with contextlib.suppress(RuntimeError):  # its loop was closed: nobody waits there any more
+                loop.call_soon_threadsafe(ended.set)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+
+import pytest
+
+from emitter import ConfigurationError, Delivery, Emitter
+from emitter import loop as loops
+
+
+class Recorder:
+    """An encoder that keeps the totals of the last report: what a receiver would know."""
+
+    content_type = "text/plain"
+
+    def __init__(self) -> None:
+        self.totals: dict[str, object] = {}
+
+    def encode(self, snapshot):
+        points = iter(snapshot.points)
+        self.totals = {metric.name: [next(points) for _ in metric.series][-1] for metric in snapshot.metrics}
+        return b"report"
+
+
+@pytest.fixture
+def recorder():
+    """What was reported last."""
+    return Recorder()
+
+
+@pytest.fixture
+def metrics(peer, recorder):
+    """An emitter on a scripted peer, closed at the end."""
+    metrics = Emitter(peer.endpoint, encoder=recorder, timeout=5.0)
+    yield metrics
+    metrics.close_sync(timeout=0.0)
+
+
+def test_a_handler_is_counted_and_its_totals_leave_at_the_end(metrics, recorder, peer):
+    """Invocations, cold starts, durations; one report for each invocation, on one connection."""
+
+    @metrics.lambda_handler
+    def handler(event, context):
+        return {"got": event}
+
+    assert handler(1, None) == {"got": 1}
+    assert handler(2, None) == {"got": 2}
+    other_end = peer.accept()
+    assert [other_end.read_request().body for _ in range(2)] == [b"report", b"report"]
+    assert recorder.totals["faas.invocations"] == 2
+    assert recorder.totals["faas.errors"] == 0
+    assert recorder.totals["faas.coldstarts"] == 1
+    assert recorder.totals["faas.invoke_duration"].count == 2
+
+
+@pytest.mark.parametrize("error", [KeyError("missing"), SystemExit(3)])
+def test_the_handlers_own_exception_comes_out_unchanged(metrics, recorder, error):
+    """The very object; and the failed invocation is reported, as an error instead of an invocation."""
+
+    @metrics.lambda_handler
+    def handler(event, context):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        handler({}, None)
+    assert caught.value is error
+    assert recorder.totals["faas.errors"] == 1
+    assert recorder.totals["faas.invocations"] == 0
+    assert recorder.totals["faas.invoke_duration"].count == 1
+
+
+def test_an_async_handler_can_be_called_like_any_other(metrics, recorder, peer):
+    """It runs in the one loop that lives as long as the process, so what it opens can be used again."""
+    seen = []
+
+    @metrics.lambda_handler
+    async def handler(event, context):
+        seen.append(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        await metrics.flush()
+        return event
+
+    assert [handler(number, None) for number in (1, 2)] == [1, 2]
+    assert seen[0] is seen[1] is loops.current()
+    assert recorder.totals["faas.invocations"] == 2
+    peer.accept()
+    assert not peer.has_another_connection()
+
+
+def test_an_async_handlers_exception_comes_out_unchanged(metrics, recorder):
+    """As from any other."""
+
+    @metrics.lambda_handler
+    async def handler(event, context):
+        raise LookupError(event)
+
+    with pytest.raises(LookupError, match="42"):
+        handler(42, None)
+    assert recorder.totals["faas.errors"] == 1
+
+
+def test_what_only_looks_synchronous_is_awaited_too(metrics):
+    """A partial of an async function, and an object whose `__call__` is one."""
+
+    async def add(one, event, context):
+        return one + event
+
+    class Handler:
+        async def __call__(self, event, context):
+            return event
+
+    assert metrics.lambda_handler(functools.partial(add, 1))(2, None) == 3
+    assert metrics.lambda_handler(Handler())(2, None) == 2
+
+
+def test_name_docstring_and_signature_are_kept(metrics):
+    """Tools that look at handlers see the user's."""
+
+    @metrics.lambda_handler(timeout=0.1, delivery=Delivery.ACKNOWLEDGED)
+    def handler(event: dict, context: object) -> str:
+        """Says hello."""
+        return "hello"
+
+    assert (handler.__name__, handler.__doc__) == ("handler", "Says hello.")
+    assert list(inspect.signature(handler).parameters) == ["event", "context"]
+    assert inspect.signature(handler).return_annotation == "str"
+    assert handler({}, None) == "hello"
+
+
+def test_arguments_of_the_decorator_reach_the_flush(metrics, monkeypatch):
+    """And stay out of it when they are not given."""
+    calls = []
+    monkeypatch.setattr(metrics, "flush_sync", lambda **arguments: calls.append(arguments))
+    metrics.lambda_handler(lambda event, context: None)({}, None)
+    metrics.lambda_handler(timeout=0.1, delivery=Delivery.BUFFERED)(lambda event, context: None)({}, None)
+
+    assert calls == [
+        {"timeout": None, "delivery": None},
+        {"timeout": 0.1, "delivery": Delivery.BUFFERED},
+    ]
+
+
+def test_an_unreachable_endpoint_never_reaches_the_caller(metrics, peer, caplog):
+    """The handler's result comes back; the trouble is counted, and logged once."""
+    peer.close()
+
+    @metrics.lambda_handler
+    def handler(event, context):
+        return "fine"
+
+    assert [handler({}, None) for _ in range(3)] == ["fine"] * 3
+    assert metrics.stats.failed == {"connect": 1}
+    assert len(caplog.records) == 1
+
+
+def test_a_defect_in_emitting_never_reaches_the_caller(metrics, recorder, caplog, monkeypatch):
+    """Not even one in an encoder; it is logged with a trace."""
+    monkeypatch.setattr(recorder, "encode", lambda snapshot: 1 / 0)
+
+    @metrics.lambda_handler
+    def handler(event, context):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        handler({}, None)
+    monkeypatch.undo()
+    assert caplog.records[-1].levelno == logging.ERROR
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_inside_a_running_loop_the_result_still_comes_back(metrics, caplog):
+    """As in a user's own async test: the flush cannot block that loop, says so, and the result is right."""
+
+    @metrics.lambda_handler
+    def handler(event, context):
+        return "fine"
+
+    assert handler({}, None) == "fine"
+    assert "await flush()" in caplog.text
+
+
+async def test_an_async_handler_inside_a_running_loop_says_what_to_await(metrics):
+    """As in a user's own async test: running it would block that loop."""
+
+    @metrics.lambda_handler
+    async def handler(event, context):
+        return event
+
+    with pytest.raises(RuntimeError, match=r"await handler\.__wrapped__\(event, context\)"):
+        handler(42, None)
+    assert await handler.__wrapped__(42, None) == 42
+
+
+def test_two_handlers_share_their_counts(metrics, recorder):
+    """One sandbox, one cold start for each handler's first call."""
+    first = metrics.lambda_handler(lambda event, context: 1)
+    second = metrics.lambda_handler(lambda event, context: 2)
+    first({}, None)
+    second({}, None)
+
+    assert recorder.totals["faas.invocations"] == 2
+
+
+@pytest.mark.parametrize("wrong", [42, "handler", None.__class__()])
+def test_what_cannot_be_called_is_refused(metrics, wrong):
+    """Where the mistake is made."""
+    if wrong is None:  # no handler yet: this is the form with arguments
+        assert callable(metrics.lambda_handler(wrong))
+        return
+
+    with pytest.raises(ConfigurationError, match="expected a function of an event and a context"):
+        metrics.lambda_handler(wrong)

@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from emitter import (
+    BudgetExceededError,
+    ConfigurationError,
+    ConnectError,
+    Delivery,
+    Emitter,
+    InstrumentConflictError,
+    RecordingError,
+)
+from emitter import loop as loops
+from emitter.outcomes import Withheld
+from tests.scripted_peer import ScriptedPeer, wait_readable
+
+
+@pytest.fixture
+def metrics(peer):
+    """An emitter on a scripted peer, closed at the end."""
+    metrics = Emitter(peer.endpoint, service="checkout", timeout=5.0)
+    yield metrics
+    metrics.close_sync(timeout=0.0)
+
+
+def decoded(body: bytes) -> dict[str, object]:
+    (resource,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
+    return {metric.name: metric for metric in resource.scope_metrics[0].metrics}
+
+
+def orders(body: bytes) -> int:
+    return sum(point.as_int for point in decoded(body)["orders"].sum.data_points)
+
+
+def test_recorded_totals_leave_with_a_flush(peer, metrics):
+    """Every kind of instrument, by the one call that users make."""
+    metrics.counter("orders", unit="{order}", description="Orders accepted.").add(2, channel="web")
+    metrics.up_down_counter("open").add(-1)
+    metrics.gauge("temperature").set(21.5)
+    metrics.histogram("size", boundaries=[10]).record(11)
+    flush = metrics.flush_sync()
+    request = peer.accept().read_request()
+    told = decoded(request.body)
+
+    assert flush.delivery is Delivery.TRANSMITTED
+    assert orders(request.body) == 2
+    assert told["orders"].unit == "{order}"
+    assert told["open"].sum.data_points[0].as_int == -1
+    assert told["temperature"].gauge.data_points[0].as_double == 21.5
+    assert list(told["size"].histogram.data_points[0].bucket_counts) == [0, 1]
+
+
+def test_a_warm_flush_runs_no_event_loop(peer, metrics, monkeypatch):
+    """Nothing has to wait, so nothing has to run."""
+    counter = metrics.counter("orders")
+    counter.add()
+    metrics.flush_sync()
+    other_end = peer.accept()
+    other_end.answer(200)
+    wait_readable(metrics._flusher._connection._socket)
+    monkeypatch.setattr(loops, "_run_in", lambda *_: pytest.fail("an event loop ran"))
+    counter.add()
+    flush = metrics.flush_sync()
+    monkeypatch.undo()
+
+    assert flush.delivery is Delivery.TRANSMITTED
+    assert [verdict.status for verdict in flush.verdicts] == [200]
+    assert [orders(other_end.read_request().body) for _ in range(2)] == [1, 2]
+
+
+def test_a_peer_that_never_answers_holds_nobody_up(peer, metrics):
+    """Ten flushes, no answer: each returns as soon as the bytes have left."""
+    counter = metrics.counter("orders")
+    began = time.monotonic()
+    for _ in range(10):
+        counter.add()
+        assert metrics.flush_sync().delivery is Delivery.TRANSMITTED
+
+    assert time.monotonic() - began < 5.0  # the budget of a single one
+    assert not peer.accept().is_closed_by_client()
+
+
+def test_the_connection_survives_a_loop_for_each_invocation(peer, metrics):
+    """`asyncio.run` for each invocation, then synchronous code, then again: one connection."""
+    counter = metrics.counter("orders")
+
+    async def invocation():
+        counter.add()
+        return await metrics.flush()
+
+    for _ in range(3):
+        assert asyncio.run(invocation()).delivery is Delivery.TRANSMITTED
+        counter.add()
+        assert metrics.flush_sync().delivery is Delivery.TRANSMITTED
+    other_end = peer.accept()
+
+    assert [orders(other_end.read_request().body) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+    assert not peer.has_another_connection()
+    assert metrics.stats.connections_opened == 1
+
+
+def test_uvloop_works_as_well(peer, metrics):
+    """It writes one turn later than the standard loop, so there the loop does run."""
+    uvloop = pytest.importorskip("uvloop")
+    counter = metrics.counter("orders")
+
+    async def invocation():
+        counter.add()
+        return await metrics.flush()
+
+    for _ in range(2):
+        loop = uvloop.new_event_loop()
+        assert loop.run_until_complete(invocation()).delivery is Delivery.TRANSMITTED
+        loop.close()
+    other_end = peer.accept()
+
+    assert [orders(other_end.read_request().body) for _ in range(2)] == [1, 2]
+    assert not peer.has_another_connection()
+
+
+async def test_flushes_at_the_same_time_share_reports(peer, metrics):
+    """Those that come while one is under way are answered by one more, which has what all of them recorded."""
+    counter = metrics.counter("orders")
+
+    async def record_and_flush():
+        counter.add()
+        return await metrics.flush()
+
+    flushes = await asyncio.gather(*(record_and_flush() for _ in range(20)))
+    other_end = peer.accept()
+
+    assert all(flush.delivery is Delivery.TRANSMITTED for flush in flushes)
+    assert metrics.stats.flushes == 2
+    assert [orders(other_end.read_request().body) for _ in range(2)][-1] == 20
+
+
+def test_threads_share_reports_too(peer, metrics):
+    """Whatever a thread recorded before its flush is in a report by the time that flush returns."""
+    counter = metrics.counter("orders")
+    everybody = threading.Barrier(8)
+    results = []
+
+    def work():
+        everybody.wait()
+        for _ in range(25):
+            counter.add()
+            results.append(metrics.flush_sync(delivery=Delivery.ANSWERED))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    reader = threading.Thread(target=_answer_until, args=(peer, 200))
+    for thread in [*threads, reader]:
+        thread.start()
+    for thread in [*threads, reader]:
+        thread.join(timeout=30)
+
+    assert len(results) == 200
+    # Unchanged: a report that somebody else had made, and that was accepted, carried it.
+    assert all(flush.delivery is Delivery.ANSWERED or flush.withheld is Withheld.UNCHANGED for flush in results)
+    assert metrics.stats.flushes < 200
+    assert metrics.stats.connections_opened == 1
+
+
+def _answer_until(peer: ScriptedPeer, total: int) -> None:
+    other_end = peer.accept()
+    got = 0
+    while got < total:
+        got = orders(other_end.read_request().body)
+        other_end.answer(200)
+
+
+async def test_whoever_waits_for_others_waits_no_longer_than_the_budget():
+    """The report that is under way has the whole budget; the second flush is withheld, and says so."""
+    narrow = ScriptedPeer(receive_buffer_bytes=4_096)
+    metrics = Emitter(narrow.endpoint, timeout=5.0)
+    for number in range(1_500):
+        metrics.counter("orders").add(1, number=str(number), padding="x" * 100)
+    first = asyncio.ensure_future(metrics.flush())
+    while metrics._flusher._connection is None:
+        await asyncio.sleep(0)
+    second = await metrics.flush(timeout=0.02)
+    first.cancel()
+    await asyncio.wait({first})
+    await metrics.close(timeout=0.0)
+    narrow.close()
+
+    assert second.withheld is Withheld.BUSY
+    assert metrics.stats.withheld[Withheld.BUSY] == 1
+
+
+async def test_synchronous_calls_inside_a_loop_say_what_to_await(metrics):
+    """They would block the loop."""
+    for call, instead in (
+        (metrics.flush_sync, r"flush\(\)"),
+        (metrics.connect_sync, r"connect\(\)"),
+        (metrics.close_sync, r"close\(\)"),
+    ):
+        with pytest.raises(RuntimeError, match=f"await {instead}"):
+            call()
+
+
+def test_connecting_ahead_of_time_saves_the_first_flush_from_it(peer, metrics):
+    """In the INIT phase, say."""
+    assert metrics.connect_sync() is True
+    other_end = peer.accept()
+    metrics.counter("orders").add()
+    metrics.flush_sync()
+
+    assert orders(other_end.read_request().body) == 1
+    assert metrics.connect_sync() is True
+    assert metrics.stats.connections_opened == 1
+
+
+async def test_connecting_in_a_loop_of_ones_own(peer, metrics):
+    """The coroutine does the same."""
+    assert await metrics.connect() is True
+    metrics.counter("orders").add()
+    await metrics.flush()
+
+    assert orders(peer.accept().read_request().body) == 1
+
+
+def test_connecting_to_nobody_returns_false(peer, metrics):
+    """The network raises nothing, and is counted."""
+    peer.close()
+
+    assert metrics.connect_sync() is False
+    assert metrics.stats.failed == {"connect": 1}
+
+
+def test_closing_reports_once_more_and_leaves_in_order(peer, metrics):
+    """The last report is acknowledged and answered before the connection is closed; the emitter goes on working."""
+    counter = metrics.counter("orders")
+    counter.add()
+    closing = threading.Thread(target=metrics.close_sync)
+    closing.start()
+    other_end = peer.accept()
+    got = orders(other_end.read_request().body)
+    other_end.answer(200)
+    assert other_end.is_closed_by_client()
+    closing.join()
+    counter.add()
+    metrics.flush_sync()
+
+    assert got == 1
+    assert orders(peer.accept().read_request().body) == 2
+
+
+async def test_closing_in_a_loop_of_ones_own(peer, metrics):
+    """The coroutine does the same."""
+    metrics.counter("orders").add()
+    closing = asyncio.ensure_future(metrics.close())
+    other_end = await asyncio.to_thread(peer.accept)
+    await asyncio.to_thread(other_end.read_request)
+    other_end.answer(200)
+    await closing
+
+    assert other_end.is_closed_by_client()
+    assert metrics.stats.verdicts == {200: 1}
+
+
+def test_strict_raises_what_went_wrong(peer):
+    """For tests; the totals are kept all the same."""
+    metrics = Emitter(peer.endpoint, strict=True)
+    peer.close()
+
+    with pytest.raises(ConnectError):
+        metrics.flush_sync()
+    assert metrics.stats.failed == {"connect": 1}
+
+
+def test_a_budget_of_zero_does_what_needs_no_waiting(peer, metrics):
+    """A warm connection needs none; a cold one does."""
+    metrics.counter("orders").add()
+    cold = Emitter(peer.endpoint)
+    assert isinstance(cold.flush_sync(timeout=0).error, ConnectError)
+    metrics.connect_sync()
+
+    assert metrics.flush_sync(timeout=0).delivery is Delivery.TRANSMITTED
+
+
+def test_the_answered_level_brings_its_own_verdict(peer, metrics):
+    """For those who must know."""
+    metrics.counter("orders").add()
+    flushing = []
+    thread = threading.Thread(target=lambda: flushing.append(metrics.flush_sync(delivery=Delivery.ANSWERED)))
+    thread.start()
+    other_end = peer.accept()
+    other_end.read_request()
+    other_end.answer(202)
+    thread.join()
+
+    assert flushing[0].delivery is Delivery.ANSWERED
+    assert [verdict.status for verdict in flushing[0].verdicts] == [202]
+
+
+def test_less_than_asked_is_an_error_that_tells_how_far(peer, metrics):
+    """The report is on its way, but the asked delivery was not seen in time."""
+    metrics.counter("orders").add()
+    flush = metrics.flush_sync(delivery=Delivery.ANSWERED, timeout=0.02)
+
+    assert flush.delivery in {Delivery.TRANSMITTED, Delivery.ACKNOWLEDGED}
+    assert isinstance(flush.error, BudgetExceededError)
+
+
+def test_a_disabled_emitter_accepts_everything_and_does_nothing(peer, monkeypatch):
+    """No endpoint is needed, and no connection is made."""
+    monkeypatch.setenv("EMITTER_DISABLED", "true")
+    metrics = Emitter()
+    metrics.counter("orders").add()
+
+    assert metrics.flush_sync().withheld is Withheld.DISABLED
+    assert metrics.connect_sync() is False
+    metrics.close_sync()
+    assert not peer.has_another_connection()
+
+
+def test_headers_reach_the_peer_and_no_representation(peer):
+    """They may be secret."""
+    metrics = Emitter(peer.endpoint, headers={"Authorization": "Bearer hunter2"}, timeout=5.0)
+    metrics.flush_sync()
+    request = peer.accept().read_request()
+    metrics.close_sync(timeout=0.0)
+
+    assert request.headers[b"authorization"] == b"Bearer hunter2"
+    assert request.headers[b"user-agent"] == b"lambda-emitter"
+    assert "hunter2" not in repr(metrics) + repr(vars(metrics)) + repr(metrics._settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"endpoint": "ftp://x"}, "has the scheme 'ftp'; expected a full URL"),
+        ({"endpoint": "not a url"}, "has a space"),
+        ({}, "no endpoint was given; expected the URL"),
+        ({"endpoint": "https://x/"}, "cannot speak yet"),
+        ({"endpoint": "http://x/", "headers": {"X-Key": "a\r\nb"}}, "the value of the header 'X-Key' .* line break"),
+        ({"endpoint": "http://x/", "encoder": "smoke"}, "encoder is 'smoke'; expected one of otlp"),
+        ({"endpoint": "http://x/", "series_limit": 0}, "series_limit is 0; expected an integer, 1 or more"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_told_at_construction(arguments, text):
+    """What was wrong, and what was expected."""
+    with pytest.raises(ConfigurationError, match=text):
+        Emitter(**arguments)
+
+
+def test_mistakes_in_recording_leave_what_was_recorded(peer, metrics):
+    """Each raises where it is made, and the report has what was right."""
+    counter = metrics.counter("orders")
+    counter.add(3)
+    for wrong in (-1, float("nan"), True, "1"):
+        with pytest.raises(RecordingError, match="'orders' was asked to add"):
+            counter.add(wrong)
+    with pytest.raises(RecordingError, match="attribute 'tags' is a list"):
+        counter.add(1, tags=["a"])
+    with pytest.raises(InstrumentConflictError, match="'orders' was made as a counter"):
+        metrics.gauge("orders")
+    metrics.flush_sync()
+
+    assert orders(peer.accept().read_request().body) == 3
+
+
+def test_an_encoder_whose_content_type_would_break_the_message_is_refused():
+    """It goes into a header like any other."""
+
+    class Broken:
+        content_type = "text/plain\r\nX-Injected: yes"
+
+        def encode(self, snapshot):
+            return b""
+
+    with pytest.raises(ConfigurationError, match=r"'Content-Type' .* line break"):
+        Emitter("http://x/", encoder=Broken())
+
+
+def test_an_encoder_of_ones_own_is_taken_as_it_is(peer):
+    """Anything with a content type and an `encode`."""
+
+    class Lines:
+        content_type = "text/plain"
+
+        def encode(self, snapshot):
+            return "\n".join(metric.name for metric in snapshot.metrics).encode()
+
+    metrics = Emitter(peer.endpoint, encoder=Lines(), timeout=5.0)
+    metrics.counter("orders")
+    metrics.flush_sync()
+    request = peer.accept().read_request()
+    metrics.close_sync(timeout=0.0)
+
+    assert request.headers[b"content-type"] == b"text/plain"
+    assert request.body.splitlines()[-1] == b"orders"

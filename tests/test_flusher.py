@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+import h11
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from emitter import loop as loops
+from emitter.encode.otlp import OtlpEncoder
+from emitter.errors import AnswerError, BudgetExceededError, ConnectError
+from emitter.flusher import Flusher
+from emitter.outcomes import Flush, Outcome, Verdict, Withheld
+from emitter.record.registry import Registry
+from emitter.settings import Settings
+from emitter.transmit.connection import LIMIT_UNANSWERED, PATIENCE
+from emitter.transmit.delivery import Delivery
+from tests.scripted_peer import PeerConnection, ScriptedPeer, wait_readable
+
+
+class Bench:
+    """A flusher on a peer, with a clock that stands still and no chance in its back-off."""
+
+    def __init__(self, peer: ScriptedPeer, clock, encoder=None) -> None:
+        settings = Settings.resolve({}, endpoint=peer.endpoint, service="s", headers=None, delivery=None, timeout=None)
+        self.clock = clock
+        self.registry = Registry(settings.resource)
+        self.orders = self.registry.counter("orders")
+        self.flusher = Flusher(self.registry, encoder or OtlpEncoder(), settings, clock=clock, jitter=lambda: 1.0)
+
+    def flush(self, wanted: Delivery = Delivery.TRANSMITTED, timeout: float = 5.0, **more) -> Flush:
+        return loops.run(self.flusher.flush(timeout, wanted, **more))
+
+    def record_and_flush(self) -> Flush:
+        self.orders.add()
+        return self.flush()
+
+    def wait_for_input(self) -> None:
+        wait_readable(self.flusher._connection._socket)
+
+    @property
+    def stats(self):
+        return self.flusher.stats
+
+
+@pytest.fixture
+def bench(peer, clock):
+    """A flusher on a scripted peer, closed at the end."""
+    bench = Bench(peer, clock)
+    yield bench
+    loops.run(bench.flusher.close(0.0))
+
+
+def totals(body: bytes) -> dict[str, int]:
+    request = ExportMetricsServiceRequest.FromString(body)
+    metrics = request.resource_metrics[0].scope_metrics[0].metrics
+    return {metric.name: sum(point.as_int for point in metric.sum.data_points) for metric in metrics}
+
+
+def next_totals(other_end: PeerConnection) -> dict[str, int]:
+    return totals(other_end.read_request().body)
+
+
+def test_a_report_carries_all_totals_and_its_own_number(peer, bench):
+    """The emitter counts itself: this attempt is in the report that it makes."""
+    flush = bench.record_and_flush()
+    request = peer.accept().read_request()
+
+    assert (flush.delivery, flush.withheld, flush.error, flush.verdicts) == (Delivery.TRANSMITTED, None, None, ())
+    assert flush.bytes > len(request.body) > 0
+    assert (request.method, request.target) == (b"POST", b"/v1/metrics")
+    assert request.headers[b"content-type"] == b"application/x-protobuf"
+    assert request.headers[b"host"] == f"127.0.0.1:{peer.port}".encode()
+    assert totals(request.body) == {
+        "orders": 1,
+        "emitter.flushes": 1,
+        "emitter.failures": 0,
+        "emitter.withheld": 0,
+    }
+
+
+def test_two_flushes_without_an_answer_both_leave(peer, bench):
+    """A report does not wait for the answer to the one before it."""
+    first, second = bench.record_and_flush(), bench.record_and_flush()
+    other_end = peer.accept()
+
+    assert first.delivery is second.delivery is Delivery.TRANSMITTED
+    assert [next_totals(other_end)["orders"] for _ in range(2)] == [1, 2]
+    assert not peer.has_another_connection()
+
+
+def test_verdicts_are_learnt_one_flush_later(peer, bench):
+    """At no cost: the answer was there."""
+    bench.record_and_flush()
+    peer.accept().answer(503)
+    bench.wait_for_input()
+    flush = bench.record_and_flush()
+
+    assert flush.verdicts == (Verdict(1, 503),)
+    assert flush.verdicts[0].outcome is Outcome.DEFERRED
+    assert bench.stats.verdicts == {503: 1}
+
+
+def test_a_peer_that_closes_between_flushes_is_replaced_and_nothing_is_lost(peer, bench):
+    """The next report goes over a new connection and carries the totals."""
+    bench.record_and_flush()
+    other_end = peer.accept()
+    other_end.read_request()
+    other_end.close()
+    bench.wait_for_input()
+    flush = bench.record_and_flush()
+
+    assert flush.delivery is Delivery.TRANSMITTED
+    assert next_totals(peer.accept())["orders"] == 2
+    assert bench.stats.connections_opened == 2
+    assert bench.stats.failed == {"unanswered": 1}
+
+
+def test_a_write_that_the_kernel_refuses_is_tried_once_on_a_fresh_connection(peer, clock):
+    """No byte was taken, so nothing can arrive twice."""
+    broken: list[PeerConnection] = []
+
+    class BreaksIn(OtlpEncoder):
+        """Lets the peer reset the connection after the harvest and before the write."""
+
+        def encode(self, snapshot):
+            if broken:
+                broken.pop().reset()
+                wait_readable(bench.flusher._connection._socket)
+            return super().encode(snapshot)
+
+    bench = Bench(peer, clock, BreaksIn())
+    bench.record_and_flush()
+    broken.append(peer.accept())
+    flush = bench.record_and_flush()
+    other_end = peer.accept()
+    other_end.answer(200)
+
+    assert (flush.delivery, flush.error) == (Delivery.TRANSMITTED, None)
+    assert next_totals(other_end)["orders"] == 2
+    assert bench.stats.connections_opened == 2
+    loops.run(bench.flusher.close(5.0))
+
+
+def test_nothing_is_written_when_nothing_was_recorded_since_an_accepted_report(peer, bench):
+    """The receiver has it all; the next recording is reported again."""
+    bench.record_and_flush()
+    other_end = peer.accept()
+    other_end.answer(200)
+    bench.wait_for_input()
+    withheld = bench.flush()
+    again = bench.record_and_flush()
+
+    assert (withheld.delivery, withheld.withheld, withheld.bytes) == (None, Withheld.UNCHANGED, 0)
+    assert withheld.verdicts == (Verdict(1, 200),)
+    assert again.delivery is Delivery.TRANSMITTED
+    assert [next_totals(other_end)["orders"] for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("status", [400, 503])
+def test_a_report_that_was_not_accepted_is_reported_again(peer, bench, status):
+    """Only a 2xx says that the receiver has the totals."""
+    bench.record_and_flush()
+    peer.accept().answer(status)
+    bench.wait_for_input()
+
+    assert bench.flush().delivery is Delivery.TRANSMITTED
+
+
+def test_the_first_report_goes_out_even_if_nothing_was_recorded(peer, bench):
+    """A counter reports 0 from the moment it is made."""
+    assert bench.flush().delivery is Delivery.TRANSMITTED
+    assert next_totals(peer.accept())["orders"] == 0
+
+
+def test_sixteen_unanswered_reports_are_enough(peer, bench):
+    """Beyond that a report is withheld, until answers arrive; the count of what was withheld rides along."""
+    for _ in range(LIMIT_UNANSWERED):
+        assert bench.record_and_flush().delivery is Delivery.TRANSMITTED
+    withheld = bench.record_and_flush()
+    other_end = peer.accept()
+    other_end.answer(200)
+    bench.wait_for_input()
+    flush = bench.record_and_flush()
+    reports = [next_totals(other_end) for _ in range(LIMIT_UNANSWERED + 1)]
+
+    assert withheld.withheld is Withheld.UNANSWERED
+    assert flush.delivery is Delivery.TRANSMITTED
+    assert reports[-1] == {"orders": 18, "emitter.flushes": 17, "emitter.failures": 0, "emitter.withheld": 1}
+    assert bench.stats.withheld == {Withheld.UNANSWERED: 1}
+
+
+def test_a_peer_that_never_answers_is_replaced_in_the_end(peer, bench, clock):
+    """Reports are never withheld for ever."""
+    for _ in range(LIMIT_UNANSWERED):
+        bench.record_and_flush()
+    clock.now += PATIENCE + 1
+
+    assert bench.record_and_flush().delivery is Delivery.TRANSMITTED
+    assert bench.stats.connections_opened == 2
+    assert bench.stats.failed == {"unanswered": LIMIT_UNANSWERED}
+
+
+def test_failures_back_off_and_the_totals_wait(peer, clock):
+    """1 s, then doubled with each failure in a row, at most 60 s; a success starts again at 1 s."""
+    bench = Bench(peer, clock)
+    peer.close()
+    waits = []
+    assert isinstance(bench.record_and_flush().error, ConnectError)
+    for _ in range(8):
+        failed_at = clock.now
+        while bench.record_and_flush().withheld is Withheld.BACKING_OFF:
+            clock.now += 0.5
+        waits.append(clock.now - failed_at)
+
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert bench.stats.failed == {"connect": 9}
+
+
+def test_after_an_outage_one_report_carries_everything(clock):
+    """Failed and withheld flushes lose nothing, and are counted in the report that gets through."""
+    peer = ScriptedPeer()
+    bench = Bench(peer, clock)
+    port = peer.port
+    peer.close()
+    bench.record_and_flush()
+    bench.record_and_flush()
+    clock.now += 2
+    revived = ScriptedPeer(port=port)
+    flush = bench.record_and_flush()
+    other_end = revived.accept()
+    report = next_totals(other_end)
+    other_end.answer(200)
+    loops.run(bench.flusher.close(5.0))
+    revived.close()
+
+    assert flush.delivery is Delivery.TRANSMITTED
+    assert report == {"orders": 3, "emitter.flushes": 2, "emitter.failures": 1, "emitter.withheld": 1}
+
+
+def test_a_peer_that_reads_nothing_costs_no_more_than_the_budget(clock):
+    """The flush returns, and says how far the bytes got."""
+    peer = ScriptedPeer(receive_buffer_bytes=4_096)
+    bench = Bench(peer, time.monotonic)
+    for number in range(1_500):
+        bench.orders.add(1, number=str(number), padding="x" * 100)
+    loops.run(bench.flusher.connect(5.0))
+    began = time.monotonic()
+    flush = bench.flush(timeout=0.05)
+
+    assert flush.delivery is Delivery.BUFFERED
+    assert isinstance(flush.error, BudgetExceededError)
+    assert flush.error.unwritten_bytes == 0
+    assert 0 < flush.error.untransmitted_bytes < flush.bytes
+    assert time.monotonic() - began < 5
+    assert bench.stats.failed == {"budget": 1}
+    assert bench.stats.transmitted == 0
+    other_end = peer.accept()
+    assert next_totals(other_end)["orders"] == 1_500  # it stayed on its way
+    other_end.answer(200)
+    loops.run(bench.flusher.close(5.0))
+    peer.close()
+
+
+def test_what_the_peer_writes_never_reaches_the_caller(peer, bench):
+    """Garbage ends the connection, is counted, and the next report goes over a new one."""
+    bench.record_and_flush()
+    peer.accept().write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+    bench.wait_for_input()
+    flush = bench.record_and_flush()
+
+    assert (flush.delivery, flush.error) == (Delivery.TRANSMITTED, None)
+    assert bench.stats.failed == {"unanswered": 1, "answer": 1}
+    assert isinstance(bench.stats.last_error, AnswerError)
+
+
+def test_each_change_of_state_is_logged_once(peer, bench, caplog):
+    """With advice; never once for every invocation."""
+    caplog.set_level(logging.INFO, logger="emitter")
+    bench.record_and_flush()
+    other_end = peer.accept()
+    for status in (401, 401, 401, 200, 200):
+        other_end.answer(status)
+        bench.wait_for_input()
+        bench.record_and_flush()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "answered 401 (rejected); the credentials were refused" in caplog.messages[0]
+    assert "are accepted again" in caplog.messages[1]
+
+
+def test_network_trouble_is_logged_once_and_its_end_too(clock, caplog):
+    """However many attempts fail in between."""
+    caplog.set_level(logging.INFO, logger="emitter")
+    peer = ScriptedPeer()
+    bench = Bench(peer, clock)
+    bench.flusher._endpoint = type(bench.flusher._endpoint)("127.0.0.1", 1, "127.0.0.1:1", "/")
+    for _ in range(5):
+        bench.record_and_flush()
+        clock.now += 100
+    bench.flusher._endpoint = type(bench.flusher._endpoint)("127.0.0.1", peer.port, "x", "/")
+    bench.record_and_flush()
+    peer.accept().answer(200)
+    loops.run(bench.flusher.close(5.0))
+    peer.close()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "no connection to 127.0.0.1 port 1" in caplog.messages[0]
+
+
+async def test_a_cancelled_flush_is_counted_and_the_next_one_works(clock):
+    """At every await: the connection is sound or dropped, and the totals are right again."""
+    for turns in range(12):
+        peer = ScriptedPeer(receive_buffer_bytes=4_096)
+        bench = Bench(peer, time.monotonic)
+        for number in range(1_000):
+            bench.orders.add(1, number=str(number), padding="x" * 100)
+        task = asyncio.ensure_future(bench.flusher.flush(5.0, Delivery.ACKNOWLEDGED))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        bench.orders.add()
+        flushing = asyncio.ensure_future(bench.flusher.flush(5.0, Delivery.TRANSMITTED))
+        got = await asyncio.to_thread(_read_until, peer, 1_001)
+
+        assert got
+        assert (await flushing).delivery is Delivery.TRANSMITTED
+        assert bench.stats.failed.get("cancelled", 0) == (1 if turns else 0)
+        bench.flusher._connection._lost("the test is over")
+        await asyncio.sleep(0)
+        peer.close()
+
+
+def _read_until(peer: ScriptedPeer, orders: int) -> bool:
+    """Read reports, over as many connections as there are, until one carries that many orders."""
+    while True:
+        other_end = peer.accept()
+        # A connection that was given up ends in the middle of a request, for which h11 has several words.
+        with contextlib.suppress(OSError, h11.ProtocolError, AssertionError):
+            while True:
+                if next_totals(other_end)["orders"] == orders:
+                    return True
