@@ -1,0 +1,118 @@
+"""Owns what the demo prints: the conditions before, the table and its reading after. Measures nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from .results import MEMORY_MB, PRICES_AS_OF
+from .witness import ETHERNET_MSS, ROUND_TRIP_SECONDS, WINDOW_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from .results import WayResult
+
+__all__ = ["conditions", "print_conditions", "print_results", "reading"]
+
+
+def conditions(answer_seconds: float, period_seconds: float) -> str:
+    """What is measured, how, and what this machine cannot show."""
+    return (
+        "One Lambda function, five ways to get its counters out. "
+        f"The aggregator takes {answer_seconds:.2f} s to answer. Each way runs in a process of its own under "
+        f"the stock Lambda runtime, once every {period_seconds:.2f} s. Between invocations the process is "
+        "stopped (SIGSTOP); in the end it is killed while it is stopped.\n\n"
+        "[bold]What stands in for what.[/bold] Lambda freezes a whole machine; SIGSTOP stops only a process, "
+        "and its kernel goes on transmitting. So a witness, a proxy before the aggregator, takes nothing "
+        "from a stopped sandbox. Loopback acknowledges at once; so the witness answers TCP like the far end "
+        f"of a path: {1000 * ROUND_TRIP_SECONDS:.0f} ms round trip, segments of {ETHERNET_MSS} bytes, a "
+        f"window of {WINDOW_BYTES // 1024} KiB. All ways alike.\n"
+        "[bold]What is not shown.[/bold] Packet loss, the round trips of connecting and of TLS, and the "
+        "kernel's own congestion window, which is smaller than that window after a pause."
+    )
+
+
+def print_conditions(console: Console, answer_seconds: float, period_seconds: float) -> None:
+    """Print the conditions."""
+    console.print()
+    console.print(conditions(answer_seconds, period_seconds), highlight=False)
+    console.print()
+
+
+def print_results(console: Console, results: Sequence[WayResult]) -> None:
+    """Print the table, how to read it, and what was seen."""
+    console.print(_table(results))
+    console.print(
+        "First, median, worst: recording and emitting, by the handler's own clock. The first invocation also opens "
+        "the connection; it is left out of median, worst and bill, but not of what arrived. Billed: from handing out "
+        "the event until the runtime asks for the next, each invocation rounded up to 1 ms, on average. Cost: of a "
+        f"million invocations at {MEMORY_MB} MB, x86, US East, prices of {PRICES_AS_OF}, requests included. In time: "
+        "reports that had arrived complete when the sandbox was frozen. Lost: those that never came, not even later.\n",
+        style="dim",
+        highlight=False,
+    )
+    console.print(reading(results), highlight=False)
+    console.print()
+
+
+def reading(results: Sequence[WayResult]) -> str:
+    """What was seen, in two sentences made of nothing but the results."""
+    ours = [result for result in results if result.way.ours]
+    in_time = sum(each.arrived for each in ours)
+    made = sum(len(each.invocations) for each in ours)
+    counters = "all counters are exact" if all(each.exact for each in ours) else "counters are wrong"
+    costs = ", ".join(f"{_ms(each.median_seconds)} ms ({each.report_bytes / 1000:.0f} KB)" for each in ours)
+    others = "; ".join(_in_words(result) for result in results if not result.way.ours)
+    return (
+        f"With emitter {in_time} of {made} reports had arrived at the freeze and {counters}, for {costs} in the "
+        f"handler (median). The other ways: {others}."
+    )
+
+
+def _table(results: Sequence[WayResult]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # fits into 80 columns
+    table.add_column("way and report", no_wrap=True)
+    for heading in ("first\nms", "median\nms", "worst\nms", "billed\nms", "cost\n$", "in\ntime"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("counters\nin the end", no_wrap=True)
+    for result in results:
+        kilobytes = f"{result.report_bytes / 1000:.1f} KB"
+        table.add_row(
+            Text(result.way.title).append(f"\n{result.way.means}, {kilobytes}", style="not bold dim"),
+            _ms(result.first_seconds),
+            _ms(result.median_seconds),
+            _ms(result.worst_seconds),
+            f"{result.mean_billed_ms:.1f}",
+            f"{result.dollars_per_million:.2f}",
+            _judged(f"{result.arrived}/{len(result.invocations)}", result.arrived == len(result.invocations)),
+            _judged(_counters(result), result.exact),
+            style="bold" if result.way.ours else "",
+        )
+    return table
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}"
+
+
+def _judged(text: str, good: bool) -> Text:
+    return Text(text, style="green" if good else "red")
+
+
+def _counters(result: WayResult) -> str:
+    if result.exact:
+        return "exact"
+    name = next(name for name, value in result.truth.items() if result.totals[name] != value)
+    return f"{result.totals[name]}/{result.truth[name]}\n{result.reports_missing} lost"
+
+
+def _in_words(result: WayResult) -> str:
+    counters = "counters exact" if result.exact else "counters wrong"
+    arrived = f"{result.arrived} of {len(result.invocations)} in time"
+    return f"{result.way.title}: {arrived}, {counters}, {_ms(result.median_seconds)} ms"

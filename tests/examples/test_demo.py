@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the demo needs awslambdaric, which is Linux only")
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+INVOCATIONS = 3
+LAST_WORD_SECONDS = 60
+"""How long the demo may take before a test gives up on it."""
+
+
+def command(out: Path, *more: str) -> list[str]:
+    """The demo's command line; any warning is an error."""
+    return [sys.executable, "-W", "error", str(DEMO), "--out", str(out), *more]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One short demo: where its files are, and what it printed."""
+    out = tmp_path_factory.mktemp("demo")
+    run = subprocess.run(
+        command(out, "--invocations", str(INVOCATIONS)),
+        capture_output=True,
+        text=True,
+        timeout=LAST_WORD_SECONDS,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return out, run.stdout
+
+
+def test_the_demo_shows_that_emitter_delivers_and_does_not_wait(demo: tuple[Path, str]) -> None:
+    """What it promises of `emitter`: every report arrived at the freeze, totals exact, and no wait for the answer."""
+    document = json.loads((demo[0] / "results.json").read_text())
+    ways = {way["way"]: way for way in document["ways"]}
+
+    assert list(ways) == ["awaited", "not-awaited", "drained", "emitter", "emitter-large"]
+    for name in ("emitter", "emitter-large"):
+        assert ways[name]["arrived_before_freeze"] == [True] * INVOCATIONS, ways[name]
+        assert ways[name]["exact"], ways[name]
+        assert ways[name]["reports_missing"] == 0
+        assert ways[name]["connections"] == 1
+        assert max(ways[name]["handler_ms"]) < 1000 * document["answer_seconds"] / 2
+    assert min(ways["awaited"]["handler_ms"]) >= 1000 * document["answer_seconds"]
+    assert ways["awaited"]["exact"]
+    assert 180_000 < ways["drained"]["report_bytes"] < 220_000
+
+
+def test_the_demo_prints_its_table_and_names_its_files(demo: tuple[Path, str]) -> None:
+    """The conditions before, one row a way, the files after; the picture is there in both forms."""
+    out, printed = demo
+
+    assert "SIGSTOP stops only" in " ".join(printed.split())
+    for name in ("results.json", "demo.svg", "demo.png"):
+        assert f"{out / name}\n" in printed
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "emitter, small report" in (out / "demo.svg").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C in the middle: aggregator and sandboxes, frozen ones too, end with it."""
+    with subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        line = next(line for line in demo.stdout if line.startswith("processes: "))
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=LAST_WORD_SECONDS)
+    pids = [int(word.strip(",")) for word in line.split() if word.strip(",").isdigit()]
+
+    assert len(pids) == 6
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    assert demo.returncode == 1
+    assert errors == "interrupted; everything that was started has been ended\n"
+
+
+def test_the_demo_refuses_to_compute_a_median_of_nothing(tmp_path: Path) -> None:
+    """One invocation is only the cold one."""
+    run = subprocess.run(command(tmp_path, "--invocations", "1"), capture_output=True, text=True, check=False)
+
+    assert run.returncode == 2
+    assert "--invocations is less than 2" in run.stderr
