@@ -52,8 +52,8 @@ def print_results(console: Console, results: Sequence[WayResult]) -> None:
         "First, median, worst: recording and emitting, by the handler's own clock. The first invocation also opens "
         "the connection; it is left out of median, worst and bill, but not of what arrived. Billed: from handing out "
         "the event until the runtime asks for the next, each invocation rounded up to 1 ms, on average. Cost: of a "
-        f"million invocations at {MEMORY_MB} MB, x86, US East, prices of {PRICES_AS_OF}, requests included. In time: "
-        "reports that had arrived complete when the sandbox was frozen. Lost: those that never came, not even later.\n",
+        f"million invocations at {MEMORY_MB} MB, x86, US East, prices of {PRICES_AS_OF}, requests included. Arrived before freeze: "
+        "reports that were complete at the receiving end when the sandbox was frozen. Lost: those that never came, not even later.\n",
         style="dim",
         highlight=False,
     )
@@ -78,7 +78,7 @@ def reading(results: Sequence[WayResult]) -> str:
 def _table(results: Sequence[WayResult]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # fits into 80 columns
     table.add_column("way and report", no_wrap=True)
-    for heading in ("first\nms", "median\nms", "worst\nms", "billed\nms", "cost\n$", "in\ntime"):
+    for heading in ("first\nms", "median\nms", "worst\nms", "billed\nms", "cost\n$", "arrived\nbefore\nfreeze"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("counters\nin the end", no_wrap=True)
     for result in results:
@@ -109,7 +109,7 @@ def _counters(result: WayResult) -> str:
     if result.exact:
         return "exact"
     name = next(name for name, value in result.truth.items() if result.totals[name] != value)
-    return f"{result.totals[name]}/{result.truth[name]}\n{result.reports_missing} lost"
+    return f"wrong, {result.totals[name]}/{result.truth[name]}\n{result.reports_missing} lost"
 
 
 def _in_words(result: WayResult) -> str:
