@@ -52,8 +52,9 @@ def print_results(console: Console, results: Sequence[WayResult]) -> None:
         "First, median, worst: recording and emitting, by the handler's own clock. The first invocation also opens "
         "the connection; it is left out of median, worst and bill, but not of what arrived. Billed: from handing out "
         "the event until the runtime asks for the next, each invocation rounded up to 1 ms, on average. Cost: of a "
-        f"million invocations at {MEMORY_MB} MB, x86, US East, prices of {PRICES_AS_OF}, requests included. Arrived before freeze: "
-        "reports that were complete at the receiving end when the sandbox was frozen. Lost: those that never came, not even later.\n",
+        f"million invocations at {MEMORY_MB} MB, x86, US East, prices of {PRICES_AS_OF}, requests included. Arrived "
+        "before freeze: reports that were complete at the receiving end when the sandbox was frozen. Lost: those that "
+        "never came, not even later.\n",
         style="dim",
         highlight=False,
     )
