@@ -64,7 +64,7 @@ def reached(sock: socket.socket, wanted: Delivery) -> Delivery:
     """
     if wanted is Delivery.TRANSMITTED and sys.platform == "linux":
         # The question of nearly every flush: one system call answers it.
-        return Delivery.BUFFERED if _ask(sock, _SIOCOUTQNSD) else Delivery.TRANSMITTED
+        return Delivery.TRANSMITTED if ioctl(sock, _SIOCOUTQNSD, _ZERO) == _ZERO else Delivery.BUFFERED
     if wanted is Delivery.BUFFERED or BEST_KNOWN is Delivery.BUFFERED:
         return Delivery.BUFFERED
     untransmitted, unacknowledged = queues(sock)
