@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -155,7 +157,11 @@ def test_what_was_recorded_comes_back(orders: list, temperatures: list, sizes: l
     assert read_numbers(read["orders"].sum) == totals
     assert read_numbers(read["temperature"].gauge) == {f"c={room}": value for value, room in temperatures}
     (point,) = read["sizes"].histogram.data_points
-    assert (point.count, point.sum, list(point.explicit_bounds)) == (len(sizes), sum(sizes, 0.0), [1, 1e50])
+    assert (point.count, point.sum, list(point.explicit_bounds)) == (
+        len(sizes),
+        functools.reduce(operator.add, sizes, 0.0),
+        [1, 1e50],
+    )
     assert list(point.bucket_counts) == [
         sum(size <= 1 for size in sizes),
         sum(1 < size <= 1e50 for size in sizes),
