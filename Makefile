@@ -32,8 +32,11 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 
 # Debian ships Python without the part that makes virtual environments; root can mend that on the spot.
 $(BIN)/pip:
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "this needs Python 3.10 or later as $(PYTHON); another one goes with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || { \
 	  echo "$(PYTHON) cannot make virtual environments: installing Debian's package python3-venv"; \
-	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y python3-venv; } \
-	  || { echo "this needs: apt-get install python3-venv (as root)"; exit 1; }; }
+	  apt-get update -qq && apt-get install -qq -y python3-venv; } || true
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian, as root: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -48,10 +48,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Receives OTLP reports on /v1/metrics, and shows totals on /metrics and /api/v1/totals.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    serve.add_argument("--host", default="127.0.0.1", help="name or address to listen on")
+    serve.add_argument("--host", type=_not_empty, default="127.0.0.1", help="name or address to listen on")
     serve.add_argument("--port", type=_port, default=4318, help="TCP port to listen on; 0 takes a free one")
     serve.add_argument(
         "--database",
+        type=_not_empty,
         default="emitter.sqlite3",
         metavar="PATH",
         help="SQLite file that keeps the totals; :memory: keeps nothing",
@@ -88,6 +89,13 @@ def _port(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text}")
     return int(text)
+
+
+def _not_empty(text: str) -> str:
+    # An unset variable of a shell: SQLite would keep nothing, and asyncio would listen on every interface.
+    if not text:
+        raise argparse.ArgumentTypeError("expected something, got nothing")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Five ways to get counters out of a Lambda function, side by side, on this machine.
+"""Four ways to get counters out of a Lambda function, side by side, on this machine.
 
 Starts an aggregator that takes 0.95 s to answer, and one sandbox of the stock Lambda runtime for each way;
 shows what each way costs, and what of it had arrived when the sandbox was frozen. Owns the course of the
@@ -41,8 +41,8 @@ PERIOD_SECONDS = 1.25
 _WAYS = (
     Way("awaited", "wait for the answer", "aiohttp", ours=False, products=0),
     Way("not-awaited", "do not await", "create_task", ours=False, products=0),
-    Way("drained", "plain drain(), 200 KB", "stream", ours=False, products=CATALOGUE_PRODUCTS),
-    Way("emitter", "emitter, small report", "flush_sync", ours=True, products=0),
+    Way("drained", "drain(), 200 KB", "stream", ours=False, products=CATALOGUE_PRODUCTS),
+    Way("emitter", "emitter, small", "flush_sync", ours=True, products=0),
     Way("emitter-large", "emitter, 200 KB", "flush_sync", ours=True, products=CATALOGUE_PRODUCTS),
 )
 

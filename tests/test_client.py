@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+import uvloop
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from emitter import (
@@ -107,7 +108,6 @@ def test_the_connection_survives_a_loop_for_each_invocation(peer, metrics):
 
 def test_uvloop_works_as_well(peer, metrics):
     """It writes one turn later than the standard loop, so there the loop does run."""
-    uvloop = pytest.importorskip("uvloop")
     counter = metrics.counter("orders")
 
     async def invocation():

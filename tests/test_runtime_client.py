@@ -247,7 +247,7 @@ async def test_an_endpoint_that_says_nothing_costs_no_more_than_the_budget(folde
 
     _assert_unharmed(results)
     assert results[0].billed_seconds > BUDGET_SECONDS  # otherwise the endpoint was not silent
-    assert max(result.billed_seconds for result in results) < 2 * BUDGET_SECONDS
+    assert median(result.billed_seconds for result in results) < BUDGET_SECONDS  # the others were withheld
 
 
 def _assert_unharmed(results: list[Result]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["BODY_LIMIT_BYTES", "serving"]
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
-"""Of a report, as it arrives and unpacked: a hundred times a report of 1,000 series."""
+"""Of a report, as it arrives and unpacked: some seventy times a report of 1,000 series."""
 
 BODY_SECONDS = 30.0
 """For a body to arrive whole; a client that stalls for longer must not hold a connection for ever."""
@@ -93,6 +93,8 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    except UnicodeError as error:  # a name that cannot be one, found out by the resolver's IDNA codec
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
     return f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
 
 

@@ -27,6 +27,9 @@ MAX_SERIES_PER_SANDBOX = 20_000
 
 _Row = tuple[int, int, str, int, int | float | str]
 
+_APPLICATION_ID = 0x656D6974
+"""Four letters in the file's header that tell our files from those of other programs: "emit"."""
+
 _SCHEMA_VERSION = 1
 
 _SCHEMA = (
@@ -66,6 +69,7 @@ _SCHEMA = (
         PRIMARY KEY (sandbox, metric, attributes)
     ) WITHOUT ROWID
     """,
+    f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
 
@@ -120,17 +124,22 @@ class Store:
             raise ConfigurationError(f"cannot use {database!r} as the database: {error}") from error
 
     def _prepare(self) -> None:
-        # FULL: with WAL the default leaves the last transactions to the mercy of a power cut.
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")  # two that start at once: the second one waits, and sees
+            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
+            (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not tables:
                 for statement in _SCHEMA:
                     self._connection.execute(statement)
+            elif application != _APPLICATION_ID:
+                raise sqlite3.DatabaseError("it belongs to another program; expected an empty file or one of ours")
             elif version != _SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(f"its version is {version}, expected {_SCHEMA_VERSION}")
+        # Only now, since this changes the file. FULL: with WAL the default leaves the last transactions to the mercy
+        # of a power cut.
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
 
     def fold(self, reports: Iterable[Report]) -> Mapping[str, int]:
         """Fold the reports of one request, in one transaction.

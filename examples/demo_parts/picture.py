@@ -65,7 +65,7 @@ def draw(results: Sequence[WayResult], answer_seconds: float, folder: Path) -> l
         figure.text(
             0.02,
             0.868,
-            "What the handler pays, and what had left the sandbox when it was frozen, "
+            "What the handler pays, and what had arrived when the sandbox was frozen, "
             f"while the receiver takes {answer_seconds:.2f} s to answer",
             fontsize=11,
             color=_QUIET,

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-__all__ = ["CATALOGUE_PRODUCTS", "Shop", "truth"]
+__all__ = ["BUDGET_SECONDS", "CATALOGUE_PRODUCTS", "Shop", "truth"]
 
 CATALOGUE_PRODUCTS = 1_750
 """Two counters with one series per product make a report of about 200 KB (57 bytes a series)."""
+
+BUDGET_SECONDS = 1.0
+"""What an emitter may take at most. The default, 0.25, is meant for reports that leave in one flight; 200 KB take
+several round trips, and where Linux uses BBR, 0.2 s more every ten seconds (its PROBE_RTT)."""
 
 _BASKET_PRODUCTS = 20
 """How many products are looked at in one order, if there is a catalogue."""

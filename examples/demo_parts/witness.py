@@ -6,7 +6,7 @@ request it is needs no guessing; which report it is (the first, the second, ...)
 It also stands in for two things that one machine does not have, alike for all ways:
 
 - *A path.* On loopback an acknowledgement takes no time, on a path it takes a round trip. So the witness
-  reads only a round trip after bytes have come, and its window stays as it is on a new connection.
+  reads only a round trip after bytes have come, and its window stays about what it is on a new connection.
 - *The freeze of a whole machine.* SIGSTOP stops a process, and its kernel goes on transmitting. So from the
   moment that the process is known to stand still, the witness takes nothing more from it until it is thawed.
 
@@ -35,8 +35,9 @@ ROUND_TRIP_SECONDS = 0.02
 """From one region to the next. Within one it is a millisecond, around the world 300."""
 
 WINDOW_BYTES = 64 * 1024
-"""What Linux offers on a new connection, here without growth. It stands in for the congestion window, which
-after an idle spell is not even a quarter of that: ten segments (RFC 6928; RFC 5681, section 4.1)."""
+"""What Linux offers on a new connection; fixed like this, it grows to less than twice as much. It stands in
+for the congestion window, which after an idle spell is not even a quarter of that: ten segments (RFC 6928;
+RFC 5681, section 4.1)."""
 
 ETHERNET_MSS = 1460
 """Bytes in a TCP segment on an Ethernet of 1500. On loopback it would be 64 KB, and the sandbox's kernel,
@@ -52,13 +53,11 @@ class Request:
     Attributes:
         freezes: How many freezes there had been when it was complete; `None` as long as it is not.
         length_bytes: What `Content-Length` says; 0 as long as it is not known.
-        encoding: What `Content-Encoding` says; empty is none.
         body: The body, as far as it is here.
     """
 
     freezes: int | None = None
     length_bytes: int = 0
-    encoding: str = ""
     body: bytearray = field(default_factory=bytearray)
 
 
@@ -213,8 +212,6 @@ class _Flow:
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"content-length":
             self._request.length_bytes = int(value)
-        elif name.lower() == b"content-encoding":
-            self._request.encoding = value.decode()
 
     def on_body(self, chunk: bytes) -> None:
         self._request.body += chunk

@@ -167,6 +167,8 @@ def test_without_the_extra_it_says_how_to_install_it() -> None:
         (["fly"], "invalid choice: 'fly'"),
         (["serve", "--port", "65536"], "expected a port from 0 to 65535, got 65536"),
         (["serve", "--port", "x"], "expected a port from 0 to 65535, got x"),
+        (["serve", "--database", ""], "argument --database: expected something, got nothing"),
+        (["serve", "--host", ""], "argument --host: expected something, got nothing"),
         (["serve", "--answer-delay", "-1"], "expected seconds, 0 or more, got -1"),
         (["serve", "--answer-delay", "nan"], "expected seconds, 0 or more, got nan"),
         (["serve", "--answer-delay", "inf"], "expected seconds, 0 or more, got inf"),

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import logging
+import re
 import socket
 import sqlite3
 import tracemalloc
@@ -465,10 +466,11 @@ async def test_a_port_in_use_is_a_clear_error() -> None:
             await serving(":memory:", port=port).__aenter__()
 
 
-async def test_a_host_that_does_not_exist_is_a_clear_error() -> None:
-    """A name that cannot be resolved is the same mistake in another place."""
-    with pytest.raises(ConfigurationError, match=r"cannot listen on no-such-host\.invalid port 0: "):
-        await serving(":memory:", host="no-such-host.invalid").__aenter__()
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "..", "x" * 64 + ".example"])
+async def test_a_host_that_does_not_exist_is_a_clear_error(host: str) -> None:
+    """A name that cannot be resolved, or cannot be one, is the same mistake in another place."""
+    with pytest.raises(ConfigurationError, match=rf"cannot listen on {re.escape(host)} port 0: "):
+        await serving(":memory:", host=host).__aenter__()
 
 
 async def test_the_url_of_an_ipv6_address_has_brackets() -> None:

@@ -302,21 +302,29 @@ def test_a_fold_that_fails_keeps_nothing_of_its_reports(tmp_path: Path) -> None:
 
 
 def test_what_is_no_database_of_ours_is_refused(tmp_path: Path) -> None:
-    """A directory, another file, a database of a later version: one error that names the path."""
+    """A directory, another file, another program's database, one of a later version: one error that names the path."""
     text = tmp_path / "text"
     text.write_text("this is not a database, whatever its name says\n" * 100)
     later = tmp_path / "later"
+    Store(str(later)).close()
     with closing(sqlite3.connect(later)) as connection:
         connection.execute("PRAGMA user_version = 99")
+    foreign = tmp_path / "foreign"
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE customers (name TEXT)")
+        connection.execute("PRAGMA user_version = 1")
+    untouched = foreign.read_bytes()
 
     for path, reason in (
         (tmp_path, "unable to open"),
         (tmp_path / "no" / "such" / "directory", "unable to open"),
         (text, "not a database"),
         (later, "its version is 99, expected 1"),
+        (foreign, "it belongs to another program"),
     ):
         with pytest.raises(ConfigurationError, match=rf"cannot use '{path}' as the database: .*{reason}"):
             Store(str(path))
+    assert foreign.read_bytes() == untouched
 
 
 def test_totals_come_in_a_stable_order(store: Store) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the demo needs 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 INVOCATIONS = 3
+TITLES = ("wait for the answer", "do not await", "drain(), 200 KB", "emitter, small", "emitter, 200 KB")
 LAST_WORD_SECONDS = 60
 """How long the demo may take before a test gives up on it."""
 
@@ -31,6 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         text=True,
         timeout=LAST_WORD_SECONDS,
         check=False,
+        env={**os.environ, "COLUMNS": "80"},  # as a terminal has at first, and a pipe
     )
     assert run.returncode == 0, run.stdout + run.stderr
     return out, run.stdout
@@ -57,11 +61,22 @@ def test_the_demo_prints_its_table_and_names_its_files(demo: tuple[Path, str]) -
     """The conditions before, one row a way, the files after; the picture is there in both forms."""
     out, printed = demo
 
+    rows = {title: printed.partition(f"\n {title}  ")[2].partition("\n")[0].split() for title in TITLES}
+
     assert "SIGSTOP stops only" in " ".join(printed.split())
+    assert "…" not in printed  # nothing is cut off in 80 columns
+    for title, cells in rows.items():
+        assert len(cells) == 7, (title, cells)
+        assert all(re.fullmatch(r"\d+\.\d", cell) for cell in cells[:4])  # first, median, worst, billed
+        assert re.fullmatch(r"\d+\.\d\d", cells[4])  # dollars
+        assert re.fullmatch(rf"\d/{INVOCATIONS}", cells[5])  # arrived before the freeze
+        assert cells[6] in {"exact", "wrong"}
+    for title in ("emitter, small", "emitter, 200 KB"):
+        assert rows[title][5:] == [f"{INVOCATIONS}/{INVOCATIONS}", "exact"]
     for name in ("results.json", "demo.svg", "demo.png"):
         assert f"{out / name}\n" in printed
     assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert "emitter, small report" in (out / "demo.svg").read_text()
+    assert "emitter, small" in (out / "demo.svg").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,6 +10,7 @@ import pytest
 
 from emitter.encode.otlp import OtlpEncoder
 from emitter.record.registry import Registry
+from examples.demo_parts import results
 from examples.demo_parts.witness import Request, Witness
 
 if TYPE_CHECKING:
@@ -101,7 +102,6 @@ async def test_bytes_and_answers_pass_unchanged() -> None:
 
 def test_a_report_is_in_time_if_it_was_complete_before_its_own_freeze() -> None:
     """The number of a report stands in it; the second report must be there before the second freeze."""
-    results = pytest.importorskip("examples.demo_parts.results")
     registry = Registry(resource=(("service.name", "shop"),))
     flushes = registry.counter("emitter.flushes")
 
@@ -116,7 +116,6 @@ def test_a_report_is_in_time_if_it_was_complete_before_its_own_freeze() -> None:
 
 def test_the_bill_is_for_a_million_invocations_at_half_a_gigabyte() -> None:
     """10 ms at 512 MB, a million times, and the price of a million requests."""
-    results = pytest.importorskip("examples.demo_parts.results")
     way = results.Way("awaited", "wait for the answer", "aiohttp", ours=False, products=0)
     invocations = tuple(results.Invocation(0.005, 10, 0, arrived=True) for _ in range(3))
     result = results.WayResult(way, invocations, 600, 1, {"orders": 3}, {"orders": 2}, 2, 0)
