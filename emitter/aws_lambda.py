@@ -14,7 +14,7 @@ from emitter.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from typing import Any, Protocol
 
     from emitter.record.instruments import Counter, Histogram
@@ -36,9 +36,12 @@ __all__ = ["wrap_handler"]
 
 
 def wrap_handler(
-    emitter: Emits, handler: Handler, *, timeout: float | None, delivery: Delivery | None
+    emitter: Emits, handler: Handler, *, timeout: float, delivery: Delivery, cold_start: Iterator[int]
 ) -> Callable[[Any, Any], Any]:
-    """The handler with its counts and its flush; see `Emitter.lambda_handler`."""
+    """The handler with its counts and its flush; see `Emitter.lambda_handler`.
+
+    `cold_start` yields a 1 for the first invocation of the sandbox and nothing after, for all handlers together.
+    """
     if not callable(handler):
         raise ConfigurationError(
             f"lambda_handler was given a {type(handler).__name__}; expected a function of an event and a context"
@@ -55,10 +58,8 @@ def wrap_handler(
     duration = emitter.histogram(
         "faas.invoke_duration", unit="s", description="Duration of the function's logic execution."
     ).bind()
-    warm = False
 
     def invoke(event: Any, context: Any) -> Any:
-        nonlocal warm
         started = perf_counter()
         outcome = errors
         try:
@@ -68,11 +69,10 @@ def wrap_handler(
             outcome = invocations
             return result
         finally:
-            cold, warm = not warm, True
             try:
                 duration.record(perf_counter() - started)
                 outcome.add()
-                cold_starts.add(int(cold))
+                cold_starts.add(next(cold_start, 0))
                 emitter.flush_sync(timeout=timeout, delivery=delivery)
             except Exception:
                 # Whatever it is, the handler has its own result or its own exception, and that is what the caller
@@ -98,4 +98,4 @@ def _wait_for(result: Awaitable[Any]) -> Any:
         await loop.loop_needed()
         return await result
 
-    return loop.run(wait())
+    return loop.run(wait(), passing=False)

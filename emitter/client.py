@@ -26,7 +26,8 @@ class Emitter:
     """Counts in this process, and gets the running totals out over HTTP without waiting for the answer.
 
     Everything that a flush needs is imported when an emitter is made, so make it at the top of the module: in
-    Lambda that is the INIT phase. Any number of threads and event loops may use one emitter.
+    Lambda that is the INIT phase. Any number of threads and event loops may use one emitter; a signal handler may
+    not, since it may have interrupted the very code that holds a lock.
 
     Args:
         endpoint: The full URL that reports are POSTed to. `None`: from the environment, see `emitter.settings`.
@@ -59,12 +60,11 @@ class Emitter:
         import os
         import time
 
-        from emitter import loop
+        from emitter import loop, settings
         from emitter.flusher import Flusher
         from emitter.record.registry import Registry
-        from emitter.settings import Settings
 
-        self._settings = Settings.resolve(
+        self._settings = settings.Settings.resolve(
             os.environ,
             endpoint=endpoint,
             service=service,
@@ -74,6 +74,8 @@ class Emitter:
         )
         self._strict = strict
         self._loops = loop
+        self._check = settings
+        self._cold_start = iter((1,))  # yields once: for the first invocation, whichever handler it is of
         self._registry = Registry(self._settings.resource, series_limit=series_limit)
         self._flusher = Flusher(self._registry, _encoder(encoder), self._settings, clock=time.monotonic)
 
@@ -153,7 +155,7 @@ class Emitter:
         Returns:
             Whether it is open. The network raises nothing.
         """
-        return await self._flusher.connect(timeout)
+        return await self._flusher.connect(self._timeout(timeout))
 
     def connect_sync(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> bool:
         """`connect` for synchronous code.
@@ -162,7 +164,7 @@ class Emitter:
             RuntimeError: An event loop runs in this thread; await `connect` instead.
         """
         self._loops.refuse_inside_loop("connect()")
-        return self._loops.run(self._flusher.connect(timeout))
+        return self._loops.run(self._flusher.connect(self._timeout(timeout)))
 
     async def close(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> None:
         """A last report that the peer acknowledges, then an orderly close: after the answers, or the timeout.
@@ -172,7 +174,7 @@ class Emitter:
         Args:
             timeout: Seconds for all of it.
         """
-        await self._flusher.close(timeout)
+        await self._flusher.close(self._timeout(timeout))
 
     def close_sync(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> None:
         """`close` for synchronous code.
@@ -181,7 +183,7 @@ class Emitter:
             RuntimeError: An event loop runs in this thread; await `close` instead.
         """
         self._loops.refuse_inside_loop("close()")
-        self._loops.run(self._flusher.close(timeout))
+        self._loops.run(self._flusher.close(self._timeout(timeout)))
 
     @property
     def stats(self) -> Stats:
@@ -213,17 +215,19 @@ class Emitter:
         Raises:
             ConfigurationError: The decorated object cannot be called.
         """
+        # Checked here, where the mistake is made, and not at the end of each invocation.
+        timeout, delivery = self._timeout(timeout), self._delivery(delivery)
 
         def decorate(handler: Handler) -> Callable[[Any, Any], Any]:
-            return wrap_handler(self, handler, timeout=timeout, delivery=delivery)
+            return wrap_handler(self, handler, timeout=timeout, delivery=delivery, cold_start=self._cold_start)
 
         return decorate if handler is None else decorate(handler)
 
     def _timeout(self, timeout: float | None) -> float:
-        return self._settings.timeout if timeout is None else timeout
+        return self._settings.timeout if timeout is None else self._check.checked_timeout(timeout)
 
     def _delivery(self, delivery: Delivery | None) -> Delivery:
-        return self._settings.delivery if delivery is None else delivery
+        return self._settings.delivery if delivery is None else self._check.checked_delivery(delivery)
 
     def _checked(self, flush: Flush) -> Flush:
         if self._strict and flush.error is not None:

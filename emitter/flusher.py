@@ -6,6 +6,7 @@ an emitter is made, so this module, and not `client`, is where everything heavy 
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ class Flusher:
             return self._withhold(Withheld.DISABLED, started)
         flush = await self._shared.run(
             lambda: self._report(started, started + timeout, wanted, last=last),
-            lambda other: other is not None and (other.delivery is None or other.delivery >= wanted),
+            lambda other: other is not None and _suffices(other, wanted),
             timeout=timeout,
         )
         return self._withhold(Withheld.BUSY, started) if flush is None else flush
@@ -148,14 +149,15 @@ class Flusher:
                 error = BudgetExceededError(0, *self._connection.queues())
         except NetworkError as caught:
             error = caught
-        except BaseException:  # cancelled: nobody is left to be told, but it is counted
+        except BaseException as unexpected:  # goes to the caller, but is counted all the same
             self._failures.add()
-            self._ledger.failed["cancelled"] += 1
+            cancelled = isinstance(unexpected, asyncio.CancelledError)
+            self._ledger.failed["cancelled" if cancelled else "defect"] += 1
             raise
         finally:
             self._rest()
         if wanted is Delivery.ANSWERED:
-            verdicts += self._harvest()
+            verdicts += self._harvest()  # the answer that was waited for
         self._settle(reached, error, len(request))
         written_bytes = len(request) if reached else 0
         return Flush(reached, None, error, written_bytes, self._clock() - started, tuple(verdicts))
@@ -185,15 +187,12 @@ class Flusher:
             if verdict.outcome is Outcome.ACCEPTED:
                 self._accepted = verdict.report
         if connection.ended is not None:
-            self._give_up(connection)
+            self._connection = None
+            if connection.unanswered:  # perhaps received, perhaps not: the totals go out again either way
+                self._ledger.failed["unanswered"] += connection.unanswered
+            if isinstance(connection.ended, PeerError):
+                self._ledger.note_error(connection.ended)
         return verdicts
-
-    def _give_up(self, connection: Connection) -> None:
-        self._connection = None
-        if connection.unanswered:  # perhaps received, perhaps not: the totals go out again either way
-            self._ledger.failed["unanswered"] += connection.unanswered
-        if isinstance(connection.ended, PeerError):
-            self._ledger.note_error(connection.ended)
 
     async def _transmit(self, request: bytes, wanted: Delivery, deadline: float) -> Delivery:
         connection = self._connection or await self._open(deadline)
@@ -203,7 +202,7 @@ class Flusher:
             if not error.untouched:
                 raise
         # No byte was taken, so nothing can arrive twice: one fresh connection, once.
-        self._give_up(connection)
+        self._harvest()
         connection = await self._open(deadline)
         return await connection.transmit(request, self._reported, wanted, deadline=deadline)
 
@@ -215,24 +214,26 @@ class Flusher:
         return connection
 
     def _rest(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.rest()
-            if connection.ended is not None:
-                self._give_up(connection)
+        if self._connection is not None:
+            self._connection.rest()
 
     def _settle(self, reached: Delivery | None, error: NetworkError | None, request_bytes: int) -> None:
         ledger = self._ledger
         if reached is not None:
             ledger.bytes += request_bytes
             ledger.transmitted += reached >= Delivery.TRANSMITTED
-            self._failures_in_a_row = 0
-        else:
-            within = min(_LONGEST_BACK_OFF, _FIRST_BACK_OFF * 2**self._failures_in_a_row)
-            self._failures_in_a_row += 1
-            self._not_before = self._clock() + within * self._jitter()
         if error is None:
             ledger.note_delivered()
+            self._failures_in_a_row = 0
         else:
+            # Also when the bytes are on their way: a peer that takes the whole budget each time is not asked each time.
             self._failures.add()
             ledger.note_error(error)
+            within = min(_LONGEST_BACK_OFF, _FIRST_BACK_OFF * 2 ** min(self._failures_in_a_row, 10))
+            self._failures_in_a_row += 1
+            self._not_before = self._clock() + within * self._jitter()
+
+
+def _suffices(other: Flush, wanted: Delivery) -> bool:
+    """Whether what became of somebody else's flush, begun after one's own was asked for, will do."""
+    return other.withheld is Withheld.UNCHANGED or (other.delivery is not None and other.delivery >= wanted)

@@ -14,6 +14,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from emitter.errors import PeerError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -140,6 +142,13 @@ class Ledger:
         """Count a flush that wrote no report; the one count that flushes come to at the same time."""
         with self._lock:
             self._withheld[reason] += 1
+        if reason is Withheld.BUSY:
+            self._note(
+                "network",
+                reason.value,
+                "another flush took up the whole budget of this one; none may be left "
+                "behind in an event loop that does not run",
+            )
 
     def note_delivered(self) -> None:
         """A report got as far as asked."""
@@ -149,7 +158,8 @@ class Ledger:
         """Count what went wrong; log it if things went right before, or went wrong in another way."""
         self.failed[error.reason] += 1
         self.last_error = error
-        self._note("network", error.reason, str(error))
+        whose = "receiver" if isinstance(error, PeerError) else "network"
+        self._note(whose, error.reason, str(error))
 
     def note_verdict(self, verdict: Verdict) -> None:
         """Count an answer; log it if the receiver changed its mind."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from emitter.record.snapshot import Attributes, AttributeValue
 
-__all__ = ["Endpoint", "Settings"]
+__all__ = ["Endpoint", "Settings", "checked_delivery", "checked_timeout"]
 
 DEFAULT_TIMEOUT = 0.25
 """Seconds for a whole flush: five round trips across a continent, and a quarter of what people complain of."""
@@ -241,16 +241,26 @@ def _timeout(argument: float | None, environment: Mapping[str, str]) -> float:
             raw = float(text)
         except ValueError:
             raise ConfigurationError(f"{origin} is {text!r}; expected seconds, such as 0.25") from None
+    return checked_timeout(raw, origin)
+
+
+def checked_timeout(raw: float, origin: str = "timeout") -> float:
+    """Seconds as they can be waited for, or a `ConfigurationError` that names the origin."""
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 <= raw < math.inf:
         raise ConfigurationError(f"{origin} is {raw!r}; expected seconds, zero or more, such as 0.25")
     return float(raw)
 
 
+def checked_delivery(raw: Delivery) -> Delivery:
+    """A level of delivery, or a `ConfigurationError`."""
+    if not isinstance(raw, Delivery):
+        raise ConfigurationError(f"delivery is {raw!r}; expected a Delivery, such as Delivery.TRANSMITTED")
+    return raw
+
+
 def _delivery(argument: Delivery | None, environment: Mapping[str, str]) -> Delivery:
     if argument is not None:
-        if not isinstance(argument, Delivery):
-            raise ConfigurationError(f"delivery is {argument!r}; expected a Delivery, such as Delivery.TRANSMITTED")
-        return argument
+        return checked_delivery(argument)
     found = _first(environment, "EMITTER_DELIVERY")
     if found is None:
         return Delivery.TRANSMITTED

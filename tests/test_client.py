@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -364,6 +366,34 @@ def test_mistakes_in_recording_leave_what_was_recorded(peer, metrics):
     metrics.flush_sync()
 
     assert orders(peer.accept().read_request().body) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"timeout": "fast"}, {"timeout": float("nan")}, {"timeout": -1}, {"delivery": "acknowledged"}]
+)
+def test_a_mistake_in_a_call_is_told_before_anything_is_done(peer, metrics, arguments):
+    """The decorator tells it where it stands, not at the end of each invocation."""
+    for call in (metrics.flush_sync, metrics.lambda_handler):
+        with pytest.raises(ConfigurationError, match=r"expected seconds|expected a Delivery"):
+            call(**arguments)
+
+    assert metrics.stats.flushes == 0
+    assert not peer.has_another_connection()
+
+
+def test_closing_at_the_interpreters_exit_raises_nothing(peer):
+    """There is no thread left for the resolver then; the report is lost, the exit is clean."""
+    script = (
+        "import atexit, emitter\n"
+        f"metrics = emitter.Emitter('http://localhost:{peer.port}/')\n"
+        "metrics.counter('orders').add()\n"
+        "atexit.register(lambda: print(metrics.stats.failed))\n"
+        "atexit.register(metrics.close_sync)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+
+    assert (run.returncode, run.stdout) == (0, "{'connect': 1}\n")
+    assert "Traceback" not in run.stderr
 
 
 def test_an_encoder_whose_content_type_would_break_the_message_is_refused():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 
 import h11
@@ -160,6 +161,32 @@ def test_nothing_is_written_when_nothing_was_recorded_since_an_accepted_report(p
     assert [next_totals(other_end)["orders"] for _ in range(2)] == [1, 2]
 
 
+def test_a_counter_made_since_is_something_to_report(peer, bench):
+    """It reports 0 from the moment it is made, or a receiver would lose its first value."""
+    bench.record_and_flush()
+    peer.accept().answer(200)
+    bench.wait_for_input()
+    bench.registry.counter("refunds")
+
+    assert bench.flush().delivery is Delivery.TRANSMITTED
+
+
+@pytest.mark.parametrize("more", ["Connection: close\r\n", ""], ids=["close", "keep-alive"])
+def test_an_answer_that_was_waited_for_is_told_also_if_it_is_the_last(peer, bench, more):
+    """The connection ends with it, the verdict does not get lost with the connection."""
+    flushing = []
+    thread = threading.Thread(target=lambda: flushing.append(bench.flush(Delivery.ANSWERED)))
+    thread.start()
+    other_end = peer.accept()
+    other_end.read_request()
+    other_end.write(f"HTTP/1.1 401 X\r\n{more}Content-Length: 0\r\n\r\n".encode())
+    thread.join()
+
+    assert flushing[0].delivery is Delivery.ANSWERED
+    assert flushing[0].verdicts == (Verdict(1, 401),)
+    assert bench.stats.verdicts == {401: 1}
+
+
 @pytest.mark.parametrize("status", [400, 503])
 def test_a_report_that_was_not_accepted_is_reported_again(peer, bench, status):
     """Only a 2xx says that the receiver has the totals."""
@@ -207,6 +234,7 @@ def test_a_peer_that_never_answers_is_replaced_in_the_end(peer, bench, clock):
 def test_failures_back_off_and_the_totals_wait(peer, clock):
     """1 s, then doubled with each failure in a row, at most 60 s; a success starts again at 1 s."""
     bench = Bench(peer, clock)
+    port = peer.port
     peer.close()
     waits = []
     assert isinstance(bench.record_and_flush().error, ConnectError)
@@ -218,6 +246,15 @@ def test_failures_back_off_and_the_totals_wait(peer, clock):
 
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert bench.stats.failed == {"connect": 9}
+    revived = ScriptedPeer(port=port)
+    clock.now += 60
+    assert bench.record_and_flush().delivery is Delivery.TRANSMITTED
+    revived.accept().reset()
+    revived.close()
+    bench.wait_for_input()
+    assert isinstance(bench.record_and_flush().error, ConnectError)
+    clock.now += 1
+    assert isinstance(bench.record_and_flush().error, ConnectError)
 
 
 def test_after_an_outage_one_report_carries_everything(clock):
@@ -290,6 +327,54 @@ def test_each_change_of_state_is_logged_once(peer, bench, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "answered 401 (rejected); the credentials were refused" in caplog.messages[0]
     assert "are accepted again" in caplog.messages[1]
+
+
+def test_a_peer_that_speaks_no_http_is_logged_once(peer, bench, caplog):
+    """However often it does it; that bytes leave says nothing of whoever gets them."""
+    caplog.set_level(logging.INFO, logger="emitter")
+    for _ in range(4):
+        bench.record_and_flush()
+        peer.accept().write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+        bench.wait_for_input()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "not an HTTP/1.1 answer" in caplog.messages[0]
+
+
+def test_an_exhausted_budget_backs_off_too():
+    """A peer that reads nothing is not given the whole budget at each invocation."""
+    peer = ScriptedPeer(receive_buffer_bytes=4_096)
+    bench = Bench(peer, time.monotonic)
+    for number in range(1_500):
+        bench.orders.add(1, number=str(number), padding="x" * 100)
+    loops.run(bench.flusher.connect(5.0))
+    first = bench.flush(timeout=0.05)
+    second = bench.record_and_flush()
+    loops.run(bench.flusher._connection.close(deadline=0))
+    peer.close()
+
+    assert isinstance(first.error, BudgetExceededError)
+    assert second.withheld is Withheld.BACKING_OFF
+
+
+def test_a_last_report_is_not_satisfied_by_somebody_elses_back_off(clock):
+    """Closing tries, even where another flush at the same time was withheld."""
+    peer = ScriptedPeer()
+    bench = Bench(peer, clock)
+    bench.flusher._not_before = clock() + 60
+    bench.orders.add()
+
+    async def both() -> list[Flush]:
+        return await asyncio.gather(
+            bench.flusher.flush(1.0, Delivery.TRANSMITTED), bench.flusher.flush(1.0, Delivery.TRANSMITTED, last=True)
+        )
+
+    withheld, last = asyncio.run(both())
+    loops.run(bench.flusher._connection.close(deadline=0))
+    peer.close()
+
+    assert withheld.withheld is Withheld.BACKING_OFF
+    assert last.delivery is Delivery.TRANSMITTED
 
 
 def test_network_trouble_is_logged_once_and_its_end_too(clock, caplog):

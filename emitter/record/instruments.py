@@ -11,7 +11,7 @@ import operator
 from bisect import bisect_left
 
 from emitter.errors import RecordingError
-from emitter.record.attributes import INT64_MAX, INT64_MIN, canonical, shown
+from emitter.record.attributes import INT64_MAX, INT64_MIN, LIMIT_CHARACTERS, canonical, shown
 from emitter.record.series import OVERFLOW_ATTRIBUTES, OVERFLOW_KEY, Common, HistogramSeries, NumberSeries, key_of
 from emitter.record.timer import Timer
 
@@ -72,7 +72,7 @@ class Instrument:
         ordered = canonical(more)
         series = self._find_or_make(ordered)
         if (
-            all(value.__class__ is str for value in more.values())
+            all(value.__class__ is str and len(value) + len(key) <= LIMIT_CHARACTERS for key, value in order)
             and len(self._by_order) < _REMEMBERED_ORDERS * self._common.series_limit
             and series.attributes != OVERFLOW_ATTRIBUTES  # so that each recording that overflows is counted
         ):

@@ -87,8 +87,8 @@ class Registry:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was recorded since the last snapshot."""
-        return self._common.changed
+        """Whether anything was recorded, or any series made, since the last snapshot."""
+        return self._common.changed or self._common.widened
 
     @property
     def overflowed(self) -> int:

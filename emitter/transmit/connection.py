@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from emitter import loop as loops
 from emitter.errors import AnswerError, BudgetExceededError, ConnectError, ConnectionLostError, NetworkError
-from emitter.transmit import kernel
+from emitter.transmit import kernel, streams
 from emitter.transmit.delivery import Delivery
 from emitter.transmit.http1 import Answer, AnswerParser
 
@@ -84,7 +85,10 @@ class Connection:
         self._unanswered: deque[tuple[int, float]] = deque()  # number of the report, when it was written
         self._harvested: list[Harvested] = []
         # A duplicate of our own: it outlives the stream's loop, and asyncio allows no second reader on its own.
-        self._socket = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+        stream_socket = writer.get_extra_info("socket")
+        if stream_socket is None:  # uvloop, when the peer was faster with a reset
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        self._socket = socket.socket(fileno=os.dup(stream_socket.fileno()))
         self._socket.setblocking(False)
         self._writer: asyncio.StreamWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,23 +111,30 @@ class Connection:
         After failure and after cancellation: nothing is left behind.
         """
         await loops.loop_needed()
-        opening = asyncio.ensure_future(asyncio.open_connection(host, port))
+        opening = asyncio.ensure_future(streams.open_paused(host=host, port=port))
         try:
             # Not `wait_for`: before Python 3.12 it may swallow a cancellation that comes at the same moment.
             await asyncio.wait({opening}, timeout=max(0.0, deadline - clock()))
             if not opening.done():
                 raise ConnectError(host, port, "the budget ended before the peer answered")
             try:
-                _, writer = opening.result()
+                reader, writer = opening.result()
+                connection = cls(writer, clock=clock)
             except OSError as error:
-                raise ConnectError(host, port, _in_words(error)) from error
-            except UnicodeError as error:  # a name that cannot be one, found out by the resolver's IDNA codec
+                raise ConnectError(host, port, streams.in_words(error)) from error
+            except (RuntimeError, UnicodeError) as error:
+                # No thread for the resolver, at the interpreter's exit; or a name that its IDNA codec refuses.
                 raise ConnectError(host, port, str(error)) from error
-            return cls(writer, clock=clock)
         except BaseException:
-            opening.add_done_callback(_close_unclaimed)
+            opening.add_done_callback(streams.abort_unclaimed)
             opening.cancel()
             raise
+        try:
+            await connection._take_over(reader)
+        except BaseException:
+            connection._lost("opening it was cancelled")
+            raise
+        return connection
 
     @property
     def unanswered(self) -> int:
@@ -177,8 +188,8 @@ class Connection:
             self._end(error)
             raise
         except OSError as error:
-            self._lost(_in_words(error))
-            raise ConnectionLostError(_in_words(error), untouched=False) from error
+            self._lost(streams.in_words(error))
+            raise ConnectionLostError(streams.in_words(error), untouched=False) from error
         except BaseException:  # cancelled
             if transport.get_write_buffer_size():
                 self._lost("a report was given up half written")
@@ -193,7 +204,8 @@ class Connection:
         def give_up() -> None:
             nonlocal unwritten_bytes
             unwritten_bytes = transport.get_write_buffer_size()
-            transport.abort()
+            if unwritten_bytes:  # the last of it may have gone in this very turn
+                transport.abort()
 
         timer = asyncio.get_running_loop().call_later(max(0.0, deadline - self._clock()), give_up)
         try:
@@ -220,7 +232,7 @@ class Connection:
                 if reached >= wanted or left <= 0:
                     return reached
                 if eventful:
-                    await self._ready("write", left)
+                    await streams.ready(self._socket, "write", left)
                     if kernel.reached(self._socket, wanted) >= wanted:
                         continue  # to the way out above
                 # There is no event for an acknowledgement, and one segment may outlast the event for the rest.
@@ -242,25 +254,7 @@ class Connection:
             if left <= 0:
                 return kernel.reached(self._socket, Delivery.ACKNOWLEDGED)
             await loops.loop_needed()
-            await self._ready("read", left)
-
-    async def _ready(self, what: Literal["read", "write"], timeout: float) -> None:
-        """Wait until our socket is readable or writable (or broken), or the time is over."""
-        loop = asyncio.get_running_loop()
-        happened = loop.create_future()
-
-        def wake() -> None:
-            if not happened.done():
-                happened.set_result(None)
-
-        add, remove = (loop.add_reader, loop.remove_reader) if what == "read" else (loop.add_writer, loop.remove_writer)
-        add(self._socket, wake)
-        timer = loop.call_later(timeout, wake)
-        try:
-            await happened
-        finally:
-            timer.cancel()
-            remove(self._socket)
+            await streams.ready(self._socket, "read", left)
 
     def harvest(self) -> list[Harvested]:
         """Read, without waiting, the answers that have arrived; each is returned once, oldest first.
@@ -281,7 +275,7 @@ class Connection:
             except BlockingIOError:
                 break
             except OSError as error:  # a reset, most often
-                self._lost(_in_words(error))
+                self._lost(streams.in_words(error))
                 break
             left -= len(wire)
             self._take(wire)
@@ -315,22 +309,36 @@ class Connection:
         await loops.loop_needed()
         self._detach()
         try:
-            _, writer = await asyncio.open_connection(sock=self._socket.dup())
+            reader, writer = await streams.open_paused(sock=self._socket.dup())
         except OSError as error:
-            self._lost(_in_words(error))
-            raise ConnectionLostError(_in_words(error), untouched=True) from error
-        return self._attach(writer)
+            self._lost(streams.in_words(error))
+            raise ConnectionLostError(streams.in_words(error), untouched=True) from error
+        self._attach(writer)
+        await self._take_over(reader)
+        if self.ended is not None:
+            raise ConnectionLostError(str(self.ended), untouched=True)
+        return writer
 
-    def _attach(self, writer: asyncio.StreamWriter) -> asyncio.StreamWriter:
-        transport = cast("asyncio.Transport", writer.transport)  # it reads as well as it writes
-        # At once, before the loop gets to look at the socket: what it reads is out of reach for `harvest`.
-        transport.pause_reading()
+    def _attach(self, writer: asyncio.StreamWriter) -> None:
         # With a limit of 0, `drain` returns exactly when nothing is left in this process.
-        transport.set_write_buffer_limits(high=0)
+        writer.transport.set_write_buffer_limits(high=0)
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._passing = not loops.outlives_its_caller(self._loop)
-        return writer
+
+    async def _take_over(self, reader: asyncio.StreamReader) -> None:
+        """Take what the stream has read before it was paused: nothing on the standard loop, but uvloop is faster."""
+        done = True
+        while done and self.ended is None and not reader.at_eof():
+            reading = asyncio.ensure_future(reader.read(_READ_BYTES))
+            try:
+                await asyncio.sleep(0)  # it has its turn: what is there already is read without waiting
+            finally:
+                done = reading.done()
+                if done:
+                    self._take(reading.result())
+                else:
+                    reading.cancel()
 
     def rest(self) -> None:
         """Called between two uses: leaves a loop that may be gone by the next one. The process's own loop stays."""
@@ -342,10 +350,10 @@ class Connection:
         if self._writer is None or self._loop is None:
             return
         if self._loop is loops.current():
-            _abort(self._writer)
+            streams.abort(self._writer)
         else:
             with contextlib.suppress(RuntimeError):  # its owner has closed that loop, and the stream with it
-                self._loop.call_soon_threadsafe(_abort, self._writer)
+                self._loop.call_soon_threadsafe(streams.abort, self._writer)
         self._writer = self._loop = None
 
     async def close(self, *, deadline: float) -> None:
@@ -360,10 +368,12 @@ class Connection:
                 if left <= 0:
                     break
                 await loops.loop_needed()
-                await self._ready("read", left)
+                await streams.ready(self._socket, "read", left)
                 self._read()
         finally:
             self._lost("closed")
+        await loops.loop_needed()
+        await asyncio.sleep(0)  # the loop closes the stream's duplicate of the socket
 
     def _lost(self, why: str) -> None:
         self._end(ConnectionLostError(why, untouched=False))
@@ -374,26 +384,13 @@ class Connection:
             return
         self.ended = why
         self._detach()
-        # Takes effect at once, though the stream's duplicate is only closed when its loop next runs. It ends the
-        # connection without the reset that closing a socket with unread input would cause, and which would throw
-        # away what the kernel still holds.
+        with contextlib.suppress(OSError):  # it was broken before, or nothing is there
+            # Closing a socket with unread input makes a reset, which throws away what the kernel still holds
+            # (net/ipv4/tcp.c, `tcp_close`). So what is there is read first, as much as a harvest would.
+            for _ in range(_LIMIT_HARVEST_BYTES // _READ_BYTES):
+                if len(self._socket.recv(_READ_BYTES)) < _READ_BYTES:
+                    break
         with contextlib.suppress(OSError):  # it was broken before
+            # At once, though the stream's duplicate is only closed when its loop next runs.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-
-
-def _abort(writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()
-
-
-def _in_words(error: OSError) -> str:
-    """What the operating system says; asyncio puts its own text, with the address, in its place."""
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return error.strerror or str(error)
-
-
-def _close_unclaimed(opening: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
-    """A connection that was opened in the moment in which it was given up."""
-    if not opening.cancelled() and opening.exception() is None:
-        _abort(opening.result()[1])

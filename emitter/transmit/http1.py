@@ -77,8 +77,15 @@ class Request:
 
 
 def _check_name(name: str) -> None:
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise ConfigurationError(f"the header name {name!r} is not a token; expected letters, digits and dashes")
+    if not isinstance(name, str):
+        raise ConfigurationError(f"a header's name is a {type(name).__name__}; expected a string")
+    if not _TOKEN.fullmatch(name):
+        # With a colon for the equals sign, `key=value` becomes a name that holds the secret: only its start is shown.
+        start = _TOKEN.match(name)
+        raise ConfigurationError(
+            f"the name of the header that begins with {start[0] if start else ''!r} is not a token; expected letters, "
+            "digits and dashes"
+        )
     if name.lower() in _OURS:
         raise ConfigurationError(f"the header {name!r} is set by the emitter itself; expected it to be left out")
 

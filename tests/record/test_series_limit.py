@@ -120,3 +120,13 @@ def test_a_limit_that_is_no_number_of_series_is_refused(limit: object) -> None:
         Registry(series_limit=limit)
 
     assert str(caught.value) == f"series_limit is {limit!r}; expected an integer, 1 or more"
+
+
+def test_long_attributes_are_not_remembered_uncut(registry: Registry) -> None:
+    """What is cut on the wire must not live on in memory: each spelling would be kept in full."""
+    orders = registry.counter("orders")
+    for number in range(50):
+        orders.add(1, path="x" * 10_000 + str(number))
+
+    assert len(series_of(registry, "orders")) == 2
+    assert orders._by_order == {(): orders._find(None, {})}

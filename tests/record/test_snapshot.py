@@ -114,12 +114,15 @@ def test_the_start_is_when_the_registry_was_made(registry: Registry) -> None:
 
 
 def test_changed_means_recorded_since_the_last_snapshot(registry: Registry) -> None:
-    """Every recording counts, also of 0 and of the same value again; making an instrument does not."""
-    orders, temperature = registry.counter("orders"), registry.gauge("temperature")
+    """Every recording counts, also of 0 and of the same value again; so does a series that reports 0 from now on."""
+    temperature = registry.gauge("temperature")
+    untouched = registry.changed
+    orders = registry.counter("orders")
     open_, sizes = registry.up_down_counter("open").bind(), registry.histogram("sizes").bind()
-    made = registry.changed
 
-    assert not made
+    assert not untouched
+    assert registry.changed
+    registry.snapshot()
     for _ in range(2):
         for record in (
             lambda: orders.add(0),

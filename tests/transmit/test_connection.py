@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from emitter import loop as loops
 from emitter.errors import AnswerError, BudgetExceededError, ConnectError, ConnectionLostError
 from emitter.transmit import kernel
-from emitter.transmit.connection import LIMIT_UNANSWERED, PATIENCE, Connection
+from emitter.transmit.connection import PATIENCE, Connection
 from emitter.transmit.delivery import Delivery
 from tests.scripted_peer import ScriptedPeer, wait_readable
 
@@ -149,6 +150,18 @@ async def test_waiting_for_the_kernel_is_an_event_and_no_busy_loop(narrow_peer):
     await connection.close(deadline=time.monotonic())
 
 
+async def test_waiting_for_an_acknowledgement_is_no_busy_loop(narrow_peer, monkeypatch):
+    """There is no event for it, so it is looked for by the round trip, ever more slowly."""
+    connection = await connect(narrow_peer)
+    looks = []
+    reached = kernel.reached
+    monkeypatch.setattr(kernel, "reached", lambda *asked: looks.append(asked) or reached(*asked))
+    await transmit(connection, request_of(200_000), wanted=Delivery.ACKNOWLEDGED, seconds=0.3)
+
+    assert len(looks) < 40
+    await connection.close(deadline=time.monotonic())
+
+
 async def test_waiting_ends_as_soon_as_the_peer_has_read(narrow_peer):
     """The window opens, the kernel transmits the rest, and that is the event."""
     connection = await connect(narrow_peer)
@@ -160,11 +173,34 @@ async def test_waiting_ends_as_soon_as_the_peer_has_read(narrow_peer):
     await connection.close(deadline=time.monotonic())
 
 
-async def test_the_low_mark_is_on_only_while_waiting(narrow_peer):
-    """A writer under a low mark would be handed less room by the kernel."""
+async def test_drain_leaves_nothing_in_this_process(narrow_peer):
+    """Asyncio's own limit lets `drain` return with up to 64 KiB here, which a freeze would keep: our limit is 0."""
     connection = await connect(narrow_peer)
-    await transmit(connection, request_of(200_000), seconds=0.02)
+    connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_608)
 
+    with pytest.raises(BudgetExceededError) as caught:
+        await transmit(connection, request_of(50_000), wanted=Delivery.BUFFERED, seconds=0.05)
+    assert 0 < caught.value.unwritten_bytes < 50_000
+
+
+async def test_the_low_mark_is_on_only_while_waiting(narrow_peer, monkeypatch):
+    """It makes the event; but a writer under a low mark would be handed less room by the kernel."""
+    connection = await connect(narrow_peer)
+    marks, looks = [], 0
+    reached = kernel.reached
+
+    def look(sock, wanted):
+        nonlocal looks
+        looks += 1
+        marks.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
+        return reached(sock, wanted)
+
+    monkeypatch.setattr(kernel, "reached", look)
+    await transmit(connection, request_of(200_000), seconds=0.2)
+
+    assert marks[0] == 0
+    assert set(marks[1:]) == {1}
+    assert looks <= 5  # the window stays shut, so there is no event: polling would look more often
     assert connection._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 0
     await connection.close(deadline=time.monotonic())
 
@@ -359,7 +395,6 @@ async def test_a_peer_silent_for_too_long_is_taken_for_dead(peer, clock):
     connection.harvest()
 
     assert "unanswered" in str(connection.ended)
-    assert LIMIT_UNANSWERED == 16
     await asyncio.sleep(0)
 
 
@@ -391,6 +426,64 @@ def test_a_connection_outlives_the_loop_in_which_it_was_opened(peer):
     loops.run(connection.close(deadline=time.monotonic() + 5))
 
     assert not peer.has_another_connection()
+
+
+def test_answers_that_wait_are_not_eaten_by_a_faster_loop(peer):
+    """Uvloop reads before a stream can be paused; what it has read is taken over."""
+    connection = other_end = None
+
+    async def use(number: int) -> list[int]:
+        nonlocal connection
+        if connection is None:
+            connection = await connect(peer)
+        await transmit(connection, number=number)
+        connection.rest()
+        return [harvested.number for harvested in connection.harvest()]
+
+    for number in range(1, 21):
+        loop = uvloop.new_event_loop()
+        answered = loop.run_until_complete(use(number))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        assert answered == ([number - 1] if number > 1 else [])
+        other_end = peer.accept() if number == 1 else other_end
+        other_end.read_request()
+        other_end.answer(200)
+        wait_readable(connection._socket)
+    loops.run(connection.close(deadline=time.monotonic()))
+
+
+async def test_what_comes_before_the_first_request_is_never_missed(peer):
+    """A peer that writes as soon as it accepts: nothing was asked, and the connection must not look sound."""
+
+    def write_at_once() -> None:
+        peer.accept().answer(408)
+
+    for _ in range(30):
+        thread = threading.Thread(target=write_at_once)
+        thread.start()
+        connection = await connect(peer)
+        await asyncio.to_thread(thread.join)
+        if connection.ended is None:
+            wait_readable(connection._socket)
+            connection.harvest()
+
+        assert "nobody asked" in str(connection.ended)
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("can't register atexit")])
+async def test_whatever_keeps_a_connection_from_opening_is_a_connect_error(peer, monkeypatch, error):
+    """No descriptor left, no thread left for the resolver: never anything that escapes a flush."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("emitter.transmit.connection.os.dup", fail)
+
+    with pytest.raises(ConnectError, match=r"no connection to 127\.0\.0\.1"):
+        await connect(peer)
+    monkeypatch.undo()
+    await asyncio.sleep(0)
 
 
 def test_moving_between_loops_leaks_no_descriptor(peer):
