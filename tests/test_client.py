@@ -21,6 +21,7 @@ from emitter import (
 )
 from emitter import loop as loops
 from emitter.outcomes import Withheld
+from emitter.transmit.connection import Connection
 from tests.scripted_peer import ScriptedPeer, wait_readable
 
 
@@ -235,10 +236,13 @@ def test_connecting_to_nobody_returns_false(peer, metrics):
     assert metrics.stats.failed == {"connect": 1}
 
 
-def test_closing_reports_once_more_and_leaves_in_order(peer, metrics):
+def test_closing_reports_once_more_and_leaves_in_order(peer, metrics, monkeypatch):
     """The last report is acknowledged and answered before the connection is closed; the emitter goes on working."""
     counter = metrics.counter("orders")
     counter.add()
+    asked = []
+    transmit = Connection.transmit
+    monkeypatch.setattr(Connection, "transmit", lambda *args, **more: asked.append(args[3]) or transmit(*args, **more))
     closing = threading.Thread(target=metrics.close_sync)
     closing.start()
     other_end = peer.accept()
@@ -249,6 +253,7 @@ def test_closing_reports_once_more_and_leaves_in_order(peer, metrics):
     counter.add()
     metrics.flush_sync()
 
+    assert asked[0] is Delivery.ACKNOWLEDGED
     assert got == 1
     assert orders(peer.accept().read_request().body) == 2
 

@@ -10,20 +10,26 @@ import pytest
 from emitter import loop as loops
 
 FORK = """
-import asyncio, os, sys
+import asyncio, os, sys, time
 from emitter import loop as loops
 
 async def wait():
     await loops.loop_needed()
-    # Another thread wakes the loop: that goes through the pipe that is registered in the epoll set.
-    await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, int), 5)
+    # Another thread wakes the loop, once it waits: through the pipe that is registered in the epoll set.
+    began = time.monotonic()
+    await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.1), 5)
+    if time.monotonic() - began > 4:
+        sys.exit("the loop was not woken")
     return asyncio.get_running_loop()
 
 before = loops.run(wait())
 if os.fork() == 0:
     if loops.run(wait()) is not before:
         print("child has its own", flush=True)
-    sys.exit()  # an ordinary end, in which everything is finalised
+    os._exit(0)
+os.wait()
+if os.fork() == 0:
+    sys.exit()  # an ordinary end, in which everything is finalised, the copy of the parent's loop included
 os.wait()
 if loops.run(wait()) is before:
     print("parent still wakes up")

@@ -99,6 +99,26 @@ def test_eight_threads_lose_no_recorded_value(registry: Registry) -> None:
 
 
 @pytest.mark.usefixtures("switching")
+def test_a_snapshot_never_sees_half_a_recording(registry: Registry) -> None:
+    """Count, sum and buckets of a histogram change together, whatever moment a snapshot comes at."""
+    sizes = registry.histogram("sizes", boundaries=[1]).bind()
+    halves = []
+
+    def work(number: int) -> None:
+        for _ in range(40):
+            if number % 2:
+                sizes.record(1)
+            else:
+                (point,) = registry.snapshot().points
+                halves.append(not point.count == point.sum == sum(point.bucket_counts))
+
+    in_threads(work)
+
+    assert len(halves) == 40 * THREADS / 2
+    assert not any(halves)
+
+
+@pytest.mark.usefixtures("switching")
 def test_no_thread_comes_between_the_steps_of_another(registry: Registry) -> None:
     """Each change of a total is one, wherever a thread has to stop."""
     orders, sizes = registry.counter("orders"), registry.histogram("sizes", boundaries=[1, 3]).bind()
