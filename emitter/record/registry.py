@@ -49,6 +49,7 @@ LIMIT_BOUNDARIES = 1_000
 """A histogram with more buckets than this is a mistake: each series costs 8 bytes a bucket in each report."""
 
 _LIMIT_DESCRIPTION = 1_024
+"""Characters: room for a paragraph, in a text that every report carries."""
 
 AnyInstrument = TypeVar("AnyInstrument", bound=Instrument)
 

@@ -41,7 +41,9 @@ PATIENCE = 60.0
 _READ_BYTES = 64 * 1024
 _LIMIT_HARVEST_BYTES = 4 * _READ_BYTES  # of one harvest: what a peer can make a single flush read
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05  # seconds between two looks at a queue that gives no event
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _PAUSE_GROWTH = 0.0005, 0.05, 1.5
+"""Seconds between two looks at a queue that gives no event: from half a round trip, growing, because a peer may
+delay an acknowledgement by 40 ms (Linux) and more."""
 
 
 class Transform(Protocol):
@@ -237,7 +239,7 @@ class Connection:
                         continue  # to the way out above
                 # There is no event for an acknowledgement, and one segment may outlast the event for the rest.
                 await asyncio.sleep(min(pause, max(0.0, deadline - self._clock())))
-                pause = min(pause * 1.5, _LONGEST_PAUSE)
+                pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
         finally:
             if eventful:
                 with contextlib.suppress(OSError):  # a socket that has ended needs no mark
