@@ -89,7 +89,8 @@ def run(coroutine: Coroutine[Any, Any, Result], *, passing: bool = True) -> Resu
         BaseException: Whatever the coroutine raises. If the caller is interrupted, the coroutine is cancelled
             and awaited first.
     """
-    if not _busy.acquire(blocking=not passing):
+    busy = _busy  # this very lock: in a child forked meanwhile there will be another
+    if not busy.acquire(blocking=not passing):
         return _run_in_passing_loop(coroutine)
     try:
         try:
@@ -99,7 +100,7 @@ def run(coroutine: Coroutine[Any, Any, Result], *, passing: bool = True) -> Resu
             return result
         return _run_in(_the_process_loop(), coroutine)
     finally:
-        _busy.release()
+        busy.release()
 
 
 def _the_process_loop() -> asyncio.AbstractEventLoop:

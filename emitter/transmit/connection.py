@@ -131,11 +131,7 @@ class Connection:
             opening.add_done_callback(streams.abort_unclaimed)
             opening.cancel()
             raise
-        try:
-            await connection._take_over(reader)
-        except BaseException:
-            connection._lost("opening it was cancelled")
-            raise
+        connection._take_over(reader)
         return connection
 
     @property
@@ -316,7 +312,7 @@ class Connection:
             self._lost(streams.in_words(error))
             raise ConnectionLostError(streams.in_words(error), untouched=True) from error
         self._attach(writer)
-        await self._take_over(reader)
+        self._take_over(reader)
         if self.ended is not None:
             raise ConnectionLostError(str(self.ended), untouched=True)
         return writer
@@ -328,19 +324,17 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._passing = not loops.outlives_its_caller(self._loop)
 
-    async def _take_over(self, reader: asyncio.StreamReader) -> None:
+    def _take_over(self, reader: asyncio.StreamReader) -> None:
         """Take what the stream has read before it was paused: nothing on the standard loop, but uvloop is faster."""
-        done = True
-        while done and self.ended is None and not reader.at_eof():
-            reading = asyncio.ensure_future(reader.read(_READ_BYTES))
+        while self.ended is None and not reader.at_eof():
+            reading = reader.read(_READ_BYTES)
             try:
-                await asyncio.sleep(0)  # it has its turn: what is there already is read without waiting
-            finally:
-                done = reading.done()
-                if done:
-                    self._take(reading.result())
-                else:
-                    reading.cancel()
+                reading.send(None)
+            except StopIteration as read:  # it did not have to wait
+                self._take(read.value)
+            else:
+                reading.close()
+                return
 
     def rest(self) -> None:
         """Called between two uses: leaves a loop that may be gone by the next one. The process's own loop stays."""

@@ -18,3 +18,6 @@ class Delivery(IntEnum):
     """The peer's TCP has every byte."""
     ANSWERED = 4
     """The HTTP answer has been read."""
+
+    def __str__(self) -> str:
+        return self.name

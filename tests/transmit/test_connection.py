@@ -13,6 +13,12 @@ from tests.scripted_peer import wait_readable
 from tests.transmit.connections import connect, request_of, transmit
 
 
+def test_levels_are_ordered_and_say_their_names():
+    """Each includes the ones before it; a log line shows a word, not a number."""
+    assert Delivery.BUFFERED < Delivery.TRANSMITTED < Delivery.ACKNOWLEDGED < Delivery.ANSWERED
+    assert str(Delivery.TRANSMITTED) == "TRANSMITTED"
+
+
 async def test_a_small_request_is_transmitted_and_arrives_whole(peer, connection):
     """One write, and the peer has every byte."""
     reached = await transmit(connection)
