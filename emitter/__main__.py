@@ -14,7 +14,7 @@ from emitter.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["CANNOT_START", "main"]
 
 CANNOT_START = 2
 """The exit code for everything that keeps a command from starting; argparse uses the same."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emitter.record.instruments import Counter, Gauge, Histogram, UpDownCounter
     from emitter.transmit.delivery import Delivery
 
-__all__ = ["Emitter"]
+__all__ = ["DEFAULT_CONNECT_TIMEOUT", "Emitter"]
 
 DEFAULT_CONNECT_TIMEOUT = 2.0
 """Seconds to open a connection ahead of time, or to close one in order: nobody waits for either."""
@@ -86,7 +86,7 @@ class Emitter:
         """The counter of this name: a total that only grows, and that reports 0 from the moment it is made.
 
         Args:
-            name: Such as `orders`; by OpenTelemetry's custom lower case, with dots between words that nest.
+            name: Such as `orders`; OpenTelemetry's naming rules ask for lower case, and dots between words that nest.
             unit: A UCUM code such as `s`, `By` or `{order}`; empty for none.
             description: One sentence for people.
 
@@ -213,7 +213,7 @@ class Emitter:
             delivery: As for `flush`.
 
         Raises:
-            ConfigurationError: The decorated object cannot be called.
+            ConfigurationError: The decorated object cannot be called, or `timeout` or `delivery` makes no sense.
         """
         # Checked here, where the mistake is made, and not at the end of each invocation.
         timeout, delivery = self._timeout(timeout), self._delivery(delivery)

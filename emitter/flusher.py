@@ -140,11 +140,12 @@ class Flusher:
             return self._withhold(reason, started, verdicts)
         self._reported += 1
         self._flushes.add()
-        request = self._request.encode(self._encoder.encode(self._registry.snapshot()))
+        request = b""
         reached: Delivery | None = None
         error: NetworkError | None = None
         try:
-            reached = await self._transmit(request, wanted, deadline)
+            request = self._request.encode(self._encoder.encode(self._registry.snapshot()))
+            reached = await self._transmit(request, wanted, deadline, verdicts)
             if reached < wanted and self._clock() >= deadline and self._connection is not None:
                 error = BudgetExceededError(0, *self._connection.queues())
         except NetworkError as caught:
@@ -194,7 +195,7 @@ class Flusher:
                 self._ledger.note_error(connection.ended)
         return verdicts
 
-    async def _transmit(self, request: bytes, wanted: Delivery, deadline: float) -> Delivery:
+    async def _transmit(self, request: bytes, wanted: Delivery, deadline: float, verdicts: list[Verdict]) -> Delivery:
         connection = self._connection or await self._open(deadline)
         try:
             return await connection.transmit(request, self._reported, wanted, deadline=deadline)
@@ -202,7 +203,7 @@ class Flusher:
             if not error.untouched:
                 raise
         # No byte was taken, so nothing can arrive twice: one fresh connection, once.
-        self._harvest()
+        verdicts += self._harvest()
         connection = await self._open(deadline)
         return await connection.transmit(request, self._reported, wanted, deadline=deadline)
 

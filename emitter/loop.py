@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["current", "loop_needed", "outlives_its_caller", "refuse_inside_loop", "run"]
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 _busy = threading.Lock()
 """Held by the thread that uses the process's loop, running or not."""
@@ -73,7 +73,7 @@ def refuse_inside_loop(instead: str) -> None:
         raise RuntimeError(f"called inside a running event loop, which it would block; expected `await {instead}`")
 
 
-def run(coroutine: Coroutine[Any, Any, Result], *, passing: bool = True) -> Result:
+def run(coroutine: Coroutine[Any, Any, _Result], *, passing: bool = True) -> _Result:
     """Run a coroutine to its end from synchronous code.
 
     The coroutine is started without a loop. If it never has to wait, no loop ever runs (measured for a bare
@@ -96,7 +96,7 @@ def run(coroutine: Coroutine[Any, Any, Result], *, passing: bool = True) -> Resu
         try:
             coroutine.send(None)
         except StopIteration as returned:
-            result: Result = returned.value
+            result: _Result = returned.value
             return result
         return _run_in(_the_process_loop(), coroutine)
     finally:
@@ -110,7 +110,7 @@ def _the_process_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Result]) -> Result:
+def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
     task = loop.create_task(coroutine)  # a coroutine that gave way at `loop_needed` simply goes on here
     try:
         return loop.run_until_complete(task)
@@ -121,7 +121,7 @@ def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Resu
         raise
 
 
-def _run_in_passing_loop(coroutine: Coroutine[Any, Any, Result]) -> Result:
+def _run_in_passing_loop(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
     loop = asyncio.new_event_loop()
     try:
         return _run_in(loop, coroutine)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from emitter.errors import EmitterError
     from emitter.transmit.delivery import Delivery
 
-__all__ = ["Flush", "Outcome", "Stats", "Verdict", "Withheld"]
+__all__ = ["Flush", "Ledger", "Outcome", "Stats", "Verdict", "Withheld"]
 
 _log = logging.getLogger("emitter")
 
@@ -146,8 +146,7 @@ class Ledger:
             self._note(
                 "network",
                 reason.value,
-                "another flush took up the whole budget of this one; none may be left "
-                "behind in an event loop that does not run",
+                "another flush took up the whole budget of this one (is one left in a loop that no longer runs?)",
             )
 
     def note_delivered(self) -> None:

@@ -10,6 +10,9 @@
     service     service     OTEL_SERVICE_NAME, service.name in OTEL_RESOURCE_ATTRIBUTES,
                             POWERTOOLS_SERVICE_NAME, AWS_LAMBDA_FUNCTION_NAME
 
+An endpoint from OTEL_* has to be meant for OTLP over HTTP as protobuf, if OTEL_EXPORTER_OTLP_METRICS_PROTOCOL or
+OTEL_EXPORTER_OTLP_PROTOCOL says what it is meant for.
+
 Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter" and "Environment Variable Specification";
 AWS Lambda developer guide, "Defined runtime environment variables".
 """
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     from emitter.record.snapshot import Attributes, AttributeValue
 
-__all__ = ["Endpoint", "Settings", "checked_delivery", "checked_timeout"]
+__all__ = ["DEFAULT_TIMEOUT", "Endpoint", "Settings", "checked_delivery", "checked_timeout"]
 
 DEFAULT_TIMEOUT = 0.25
 """Seconds for a whole flush: five round trips across a continent, and a quarter of what people complain of."""

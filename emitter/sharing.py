@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Shared"]
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
-class Shared(Generic[Result]):
+class Shared(Generic[_Result]):
     """Lets one run of some work through at a time, from whatever threads and event loops it is asked for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._begun = 0
-        self._latest: tuple[int, Result] | None = None
+        self._latest: tuple[int, _Result] | None = None
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] | None = None  # None: nobody leads
 
     async def run(
-        self, work: Callable[[], Awaitable[Result]], suffices: Callable[[Result], bool], *, timeout: float
-    ) -> Result | None:
+        self, work: Callable[[], Awaitable[_Result]], suffices: Callable[[_Result], bool], *, timeout: float
+    ) -> _Result | None:
         """The result of a run that began after this call: somebody else's if it suffices, else one's own.
 
         Args:
@@ -82,7 +82,7 @@ class Shared(Generic[Result]):
         finally:
             self._let_go(latest)
 
-    def _let_go(self, latest: tuple[int, Result] | None) -> None:
+    def _let_go(self, latest: tuple[int, _Result] | None) -> None:
         with self._lock:
             self._latest = latest
             waiting, self._waiting = self._waiting, None

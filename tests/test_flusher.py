@@ -83,6 +83,25 @@ def test_a_report_carries_all_totals_and_its_own_number(peer, bench):
     }
 
 
+def test_a_defect_in_an_encoder_reaches_the_caller_and_is_counted(peer, clock):
+    """It is no trouble of the network; the attempt counts as made and failed, and the next report says so."""
+
+    class Fails(OtlpEncoder):
+        def encode(self, snapshot):
+            raise LookupError("a defect")
+
+    bench = Bench(peer, clock, Fails())
+    with pytest.raises(LookupError, match="a defect"):
+        bench.record_and_flush()
+    bench.flusher._encoder = OtlpEncoder()
+    bench.flush()
+    report = next_totals(peer.accept())
+    loops.run(bench.flusher.close(0.0))
+
+    assert bench.stats.failed["defect"] == 1
+    assert report == {"orders": 1, "emitter.flushes": 2, "emitter.failures": 1, "emitter.withheld": 0}
+
+
 def test_two_flushes_without_an_answer_both_leave(peer, bench):
     """A report does not wait for the answer to the one before it."""
     first, second = bench.record_and_flush(), bench.record_and_flush()

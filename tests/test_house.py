@@ -207,11 +207,20 @@ def has_docstring(module: str, name: str) -> bool:
 def test_a_module_says_what_it_is_and_what_it_offers(module: str) -> None:
     """A docstring; `__all__`, of names that exist and are explained where they are defined."""
     assert ast.get_docstring(TREES[module])
-    if module.endswith(".__main__") or len(TREES[module].body) == 1:
+    if len(TREES[module].body) == 1:
         return
     offered = importlib.import_module(module).__all__
 
+    defined = {node.name for node in TREES[module].body if isinstance(node, (ast.ClassDef, ast.FunctionDef))} | {
+        each.id
+        for node in TREES[module].body
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for each in ast.walk(node)
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+    }
+
     assert len(offered) == len(set(offered))
+    assert {name for name in defined if not name.startswith("_")} - {"TYPE_CHECKING"} <= set(offered)
     for name in offered:
         assert hasattr(importlib.import_module(module), name), name
         imported = any(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 __all__ = [
+    "ATTEMPTS",
     "MAX_ATTRIBUTES",
     "MAX_BOUNDARIES",
     "MAX_MAGNITUDE",

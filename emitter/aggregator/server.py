@@ -29,7 +29,7 @@ from emitter.errors import ConfigurationError, PeerError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-__all__ = ["BODY_LIMIT_BYTES", "serving"]
+__all__ = ["BODY_LIMIT_BYTES", "BODY_SECONDS", "SHUTDOWN_SECONDS", "serving"]
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
 """Of a report, as it arrives and unpacked: some seventy times a report of 1,000 series."""

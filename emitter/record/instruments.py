@@ -22,15 +22,7 @@ if TYPE_CHECKING:
 
     from emitter.record.snapshot import Attributes, AttributeValue, Kind
 
-__all__ = [
-    "BoundGauge",
-    "BoundHistogram",
-    "BoundSum",
-    "Counter",
-    "Gauge",
-    "Histogram",
-    "UpDownCounter",
-]
+__all__ = ["BoundGauge", "BoundHistogram", "BoundSum", "Counter", "Gauge", "Histogram", "Instrument", "UpDownCounter"]
 
 _REMEMBERED_ORDERS = 4
 """How many spellings of one set of attributes (other order, characters that get replaced) are remembered for
@@ -57,8 +49,9 @@ class Instrument:
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r} with {len(self._series)} series>"
 
-    def _new_series(self, attributes: Attributes) -> Any:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # each kind of instrument has its own
+
+        def _new_series(self, attributes: Attributes) -> Any: ...
 
     def _find(self, attributes: Mapping[str, AttributeValue] | None, more: dict[str, AttributeValue]) -> Any:
         """The series of these attributes, made if need be."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from emitter.record.snapshot import Attributes, Point
 
-__all__ = ["DEFAULT_BOUNDARIES", "SECONDS_BOUNDARIES", "Registry"]
+__all__ = ["DEFAULT_BOUNDARIES", "LIMIT_BOUNDARIES", "SECONDS_BOUNDARIES", "Registry"]
 
 DEFAULT_BOUNDARIES = (
     0.0,
@@ -51,7 +51,7 @@ LIMIT_BOUNDARIES = 1_000
 _LIMIT_DESCRIPTION = 1_024
 """Characters: room for a paragraph, in a text that every report carries."""
 
-AnyInstrument = TypeVar("AnyInstrument", bound=Instrument)
+_AnyInstrument = TypeVar("_AnyInstrument", bound=Instrument)
 
 
 class Registry:
@@ -93,7 +93,7 @@ class Registry:
 
     @property
     def overflowed(self) -> int:
-        """How many recordings went to an overflow series."""
+        """How often a recording, or a binding, was given an overflow series."""
         return self._common.overflowed
 
     def counter(self, name: str, *, unit: str = "", description: str = "", own: bool = False) -> Counter:
@@ -132,7 +132,7 @@ class Registry:
 
     def _instrument(
         self,
-        kind: type[AnyInstrument],
+        kind: type[_AnyInstrument],
         name: str,
         unit: str,
         description: str,
@@ -140,7 +140,7 @@ class Registry:
         *,
         boundaries_matter: bool = True,
         own: bool = False,
-    ) -> AnyInstrument:
+    ) -> _AnyInstrument:
         _check_text("name", name, LIMIT_CHARACTERS)
         if not name:
             raise ConfigurationError("an instrument's name is empty; expected something like 'orders'")

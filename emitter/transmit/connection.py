@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from emitter.errors import EmitterError
 
-__all__ = ["Connection", "Transform"]
+__all__ = ["LIMIT_UNANSWERED", "PATIENCE", "Connection", "Harvested", "Transform"]
 
 LIMIT_UNANSWERED = 16
 """Reports without an answer; beyond this the peer is far behind, and more would only pile up at it."""

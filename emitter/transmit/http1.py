@@ -17,7 +17,15 @@ from emitter.errors import AnswerError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Answer", "AnswerParser", "Request"]
+__all__ = [
+    "LIMIT_BODY_BYTES",
+    "LIMIT_HEADERS",
+    "LIMIT_HEAD_BYTES",
+    "LIMIT_INTERIM",
+    "Answer",
+    "AnswerParser",
+    "Request",
+]
 
 LIMIT_HEAD_BYTES = 64 * 1024
 """Of one answer's status line and headers, interim answers included. AWS load balancers allow 64 KiB."""

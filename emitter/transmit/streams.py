@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["abort", "abort_unclaimed", "in_words", "open_paused", "ready"]
+__all__ = ["Opening", "abort", "abort_unclaimed", "in_words", "open_paused", "ready"]
 
 Opening = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 """What asyncio makes of a connection."""
