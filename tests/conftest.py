@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from emitter import Emitter
+from emitter import loop as loops
+from tests.flushing import Bench
 from tests.scripted_peer import ScriptedPeer
 
 if TYPE_CHECKING:
@@ -45,6 +48,22 @@ def peer() -> Iterator[ScriptedPeer]:
     peer = ScriptedPeer()
     yield peer
     peer.close()
+
+
+@pytest.fixture
+def bench(peer, clock):
+    """A flusher on a scripted peer, closed at the end."""
+    bench = Bench(peer, clock)
+    yield bench
+    loops.run(bench.flusher.close(0.0))
+
+
+@pytest.fixture
+def metrics(peer):
+    """An emitter on a scripted peer, closed at the end."""
+    metrics = Emitter(peer.endpoint, service="checkout", timeout=5.0)
+    yield metrics
+    metrics.close_sync(timeout=0.0)
 
 
 @pytest.fixture(autouse=True)

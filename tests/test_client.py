@@ -8,38 +8,18 @@ import time
 
 import pytest
 import uvloop
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from emitter import (
     BudgetExceededError,
-    ConfigurationError,
     ConnectError,
     Delivery,
     Emitter,
-    InstrumentConflictError,
-    RecordingError,
 )
 from emitter import loop as loops
 from emitter.outcomes import Withheld
 from emitter.transmit.connection import Connection
+from tests.flushing import decoded, orders
 from tests.scripted_peer import ScriptedPeer, wait_readable
-
-
-@pytest.fixture
-def metrics(peer):
-    """An emitter on a scripted peer, closed at the end."""
-    metrics = Emitter(peer.endpoint, service="checkout", timeout=5.0)
-    yield metrics
-    metrics.close_sync(timeout=0.0)
-
-
-def decoded(body: bytes) -> dict[str, object]:
-    (resource,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
-    return {metric.name: metric for metric in resource.scope_metrics[0].metrics}
-
-
-def orders(body: bytes) -> int:
-    return sum(point.as_int for point in decoded(body)["orders"].sum.data_points)
 
 
 def test_recorded_totals_leave_with_a_flush(peer, metrics):
@@ -196,17 +176,6 @@ async def test_whoever_waits_for_others_waits_no_longer_than_the_budget():
     assert metrics.stats.withheld[Withheld.BUSY] == 1
 
 
-async def test_synchronous_calls_inside_a_loop_say_what_to_await(metrics):
-    """They would block the loop."""
-    for call, instead in (
-        (metrics.flush_sync, r"flush\(\)"),
-        (metrics.connect_sync, r"connect\(\)"),
-        (metrics.close_sync, r"close\(\)"),
-    ):
-        with pytest.raises(RuntimeError, match=f"await {instead}"):
-            call()
-
-
 def test_connecting_ahead_of_time_saves_the_first_flush_from_it(peer, metrics):
     """In the INIT phase, say."""
     assert metrics.connect_sync() is True
@@ -339,53 +308,6 @@ def test_headers_reach_the_peer_and_no_representation(peer):
     assert "hunter2" not in repr(metrics) + repr(vars(metrics)) + repr(metrics._settings)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"endpoint": "ftp://x"}, "has the scheme 'ftp'; expected a full URL"),
-        ({"endpoint": "not a url"}, "has a space"),
-        ({}, "no endpoint was given; expected the URL"),
-        ({"endpoint": "https://x/"}, "cannot speak yet"),
-        ({"endpoint": "http://x/", "headers": {"X-Key": "a\r\nb"}}, "the value of the header 'X-Key' .* line break"),
-        ({"endpoint": "http://x/", "encoder": "smoke"}, "encoder is 'smoke'; expected one of otlp"),
-        ({"endpoint": "http://x/", "series_limit": 0}, "series_limit is 0; expected an integer, 1 or more"),
-    ],
-)
-def test_a_mistake_in_the_settings_is_told_at_construction(arguments, text):
-    """What was wrong, and what was expected."""
-    with pytest.raises(ConfigurationError, match=text):
-        Emitter(**arguments)
-
-
-def test_mistakes_in_recording_leave_what_was_recorded(peer, metrics):
-    """Each raises where it is made, and the report has what was right."""
-    counter = metrics.counter("orders")
-    counter.add(3)
-    for wrong in (-1, float("nan"), True, "1"):
-        with pytest.raises(RecordingError, match="'orders' was asked to add"):
-            counter.add(wrong)
-    with pytest.raises(RecordingError, match="attribute 'tags' is a list"):
-        counter.add(1, tags=["a"])
-    with pytest.raises(InstrumentConflictError, match="'orders' was made as a counter"):
-        metrics.gauge("orders")
-    metrics.flush_sync()
-
-    assert orders(peer.accept().read_request().body) == 3
-
-
-@pytest.mark.parametrize(
-    "arguments", [{"timeout": "fast"}, {"timeout": float("nan")}, {"timeout": -1}, {"delivery": "acknowledged"}]
-)
-def test_a_mistake_in_a_call_is_told_before_anything_is_done(peer, metrics, arguments):
-    """The decorator tells it where it stands, not at the end of each invocation."""
-    for call in (metrics.flush_sync, metrics.lambda_handler):
-        with pytest.raises(ConfigurationError, match=r"expected seconds|expected a Delivery"):
-            call(**arguments)
-
-    assert metrics.stats.flushes == 0
-    assert not peer.has_another_connection()
-
-
 def test_closing_at_the_interpreters_exit_raises_nothing(peer):
     """There is no thread left for the resolver then; the report is lost, the exit is clean."""
     script = (
@@ -399,19 +321,6 @@ def test_closing_at_the_interpreters_exit_raises_nothing(peer):
 
     assert (run.returncode, run.stdout) == (0, "{'connect': 1}\n")
     assert "Traceback" not in run.stderr
-
-
-def test_an_encoder_whose_content_type_would_break_the_message_is_refused():
-    """It goes into a header like any other."""
-
-    class Broken:
-        content_type = "text/plain\r\nX-Injected: yes"
-
-        def encode(self, snapshot):
-            return b""
-
-    with pytest.raises(ConfigurationError, match=r"'Content-Type' .* line break"):
-        Emitter("http://x/", encoder=Broken())
 
 
 def test_an_encoder_of_ones_own_is_taken_as_it_is(peer):

@@ -2,67 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 
 import h11
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from emitter import loop as loops
 from emitter.encode.otlp import OtlpEncoder
 from emitter.errors import AnswerError, BudgetExceededError, ConnectError
-from emitter.flusher import Flusher
 from emitter.outcomes import Flush, Outcome, Verdict, Withheld
-from emitter.record.registry import Registry
-from emitter.settings import Settings
 from emitter.transmit.connection import LIMIT_UNANSWERED, PATIENCE
 from emitter.transmit.delivery import Delivery
+from tests.flushing import Bench, next_totals, totals
 from tests.scripted_peer import PeerConnection, ScriptedPeer, wait_readable
-
-
-class Bench:
-    """A flusher on a peer, with a clock that stands still and no chance in its back-off."""
-
-    def __init__(self, peer: ScriptedPeer, clock, encoder=None) -> None:
-        settings = Settings.resolve({}, endpoint=peer.endpoint, service="s", headers=None, delivery=None, timeout=None)
-        self.clock = clock
-        self.registry = Registry(settings.resource)
-        self.orders = self.registry.counter("orders")
-        self.flusher = Flusher(self.registry, encoder or OtlpEncoder(), settings, clock=clock, jitter=lambda: 1.0)
-
-    def flush(self, wanted: Delivery = Delivery.TRANSMITTED, timeout: float = 5.0, **more) -> Flush:
-        return loops.run(self.flusher.flush(timeout, wanted, **more))
-
-    def record_and_flush(self) -> Flush:
-        self.orders.add()
-        return self.flush()
-
-    def wait_for_input(self) -> None:
-        wait_readable(self.flusher._connection._socket)
-
-    @property
-    def stats(self):
-        return self.flusher.stats
-
-
-@pytest.fixture
-def bench(peer, clock):
-    """A flusher on a scripted peer, closed at the end."""
-    bench = Bench(peer, clock)
-    yield bench
-    loops.run(bench.flusher.close(0.0))
-
-
-def totals(body: bytes) -> dict[str, int]:
-    request = ExportMetricsServiceRequest.FromString(body)
-    metrics = request.resource_metrics[0].scope_metrics[0].metrics
-    return {metric.name: sum(point.as_int for point in metric.sum.data_points) for metric in metrics}
-
-
-def next_totals(other_end: PeerConnection) -> dict[str, int]:
-    return totals(other_end.read_request().body)
 
 
 def test_a_report_carries_all_totals_and_its_own_number(peer, bench):
@@ -333,33 +286,6 @@ def test_what_the_peer_writes_never_reaches_the_caller(peer, bench):
     assert isinstance(bench.stats.last_error, AnswerError)
 
 
-def test_each_change_of_state_is_logged_once(peer, bench, caplog):
-    """With advice; never once for every invocation."""
-    caplog.set_level(logging.INFO, logger="emitter")
-    bench.record_and_flush()
-    other_end = peer.accept()
-    for status in (401, 401, 401, 200, 200):
-        other_end.answer(status)
-        bench.wait_for_input()
-        bench.record_and_flush()
-
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    assert "answered 401 (rejected); the credentials were refused" in caplog.messages[0]
-    assert "are accepted again" in caplog.messages[1]
-
-
-def test_a_peer_that_speaks_no_http_is_logged_once(peer, bench, caplog):
-    """However often it does it; that bytes leave says nothing of whoever gets them."""
-    caplog.set_level(logging.INFO, logger="emitter")
-    for _ in range(4):
-        bench.record_and_flush()
-        peer.accept().write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
-        bench.wait_for_input()
-
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "not an HTTP/1.1 answer" in caplog.messages[0]
-
-
 def test_an_exhausted_budget_backs_off_too():
     """A peer that reads nothing is not given the whole budget at each invocation."""
     peer = ScriptedPeer(receive_buffer_bytes=4_096)
@@ -394,25 +320,6 @@ def test_a_last_report_is_not_satisfied_by_somebody_elses_back_off(clock):
 
     assert withheld.withheld is Withheld.BACKING_OFF
     assert last.delivery is Delivery.TRANSMITTED
-
-
-def test_network_trouble_is_logged_once_and_its_end_too(clock, caplog):
-    """However many attempts fail in between."""
-    caplog.set_level(logging.INFO, logger="emitter")
-    peer = ScriptedPeer()
-    bench = Bench(peer, clock)
-    bench.flusher._endpoint = type(bench.flusher._endpoint)("127.0.0.1", 1, "127.0.0.1:1", "/")
-    for _ in range(5):
-        bench.record_and_flush()
-        clock.now += 100
-    bench.flusher._endpoint = type(bench.flusher._endpoint)("127.0.0.1", peer.port, "x", "/")
-    bench.record_and_flush()
-    peer.accept().answer(200)
-    loops.run(bench.flusher.close(5.0))
-    peer.close()
-
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    assert "no connection to 127.0.0.1 port 1" in caplog.messages[0]
 
 
 async def test_a_cancelled_flush_is_counted_and_the_next_one_works(clock):

@@ -1,0 +1,62 @@
+"""A flusher on a scripted peer, and what reports say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from emitter import loop as loops
+from emitter.encode.otlp import OtlpEncoder
+from emitter.flusher import Flusher
+from emitter.record.registry import Registry
+from emitter.settings import Settings
+from emitter.transmit.delivery import Delivery
+from tests.scripted_peer import PeerConnection, ScriptedPeer, wait_readable
+
+if TYPE_CHECKING:
+    from emitter.outcomes import Flush
+
+
+class Bench:
+    """A flusher on a peer, with a clock that stands still and no chance in its back-off."""
+
+    def __init__(self, peer: ScriptedPeer, clock, encoder=None) -> None:
+        settings = Settings.resolve({}, endpoint=peer.endpoint, service="s", headers=None, delivery=None, timeout=None)
+        self.clock = clock
+        self.registry = Registry(settings.resource)
+        self.orders = self.registry.counter("orders")
+        self.flusher = Flusher(self.registry, encoder or OtlpEncoder(), settings, clock=clock, jitter=lambda: 1.0)
+
+    def flush(self, wanted: Delivery = Delivery.TRANSMITTED, timeout: float = 5.0, **more) -> Flush:
+        return loops.run(self.flusher.flush(timeout, wanted, **more))
+
+    def record_and_flush(self) -> Flush:
+        self.orders.add()
+        return self.flush()
+
+    def wait_for_input(self) -> None:
+        wait_readable(self.flusher._connection._socket)
+
+    @property
+    def stats(self):
+        return self.flusher.stats
+
+
+def totals(body: bytes) -> dict[str, int]:
+    request = ExportMetricsServiceRequest.FromString(body)
+    metrics = request.resource_metrics[0].scope_metrics[0].metrics
+    return {metric.name: sum(point.as_int for point in metric.sum.data_points) for metric in metrics}
+
+
+def next_totals(other_end: PeerConnection) -> dict[str, int]:
+    return totals(other_end.read_request().body)
+
+
+def decoded(body: bytes) -> dict[str, object]:
+    (resource,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
+    return {metric.name: metric for metric in resource.scope_metrics[0].metrics}
+
+
+def orders(body: bytes) -> int:
+    return sum(point.as_int for point in decoded(body)["orders"].sum.data_points)

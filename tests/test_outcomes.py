@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import logging
+
+from emitter import loop as loops
+from tests.flushing import Bench
+from tests.scripted_peer import ScriptedPeer
+
+
+def test_each_change_of_state_is_logged_once(peer, bench, caplog):
+    """With advice; never once for every invocation."""
+    caplog.set_level(logging.INFO, logger="emitter")
+    bench.record_and_flush()
+    other_end = peer.accept()
+    for status in (401, 401, 401, 200, 200):
+        other_end.answer(status)
+        bench.wait_for_input()
+        bench.record_and_flush()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "answered 401 (rejected); the credentials were refused" in caplog.messages[0]
+    assert "are accepted again" in caplog.messages[1]
+
+
+def test_a_peer_that_speaks_no_http_is_logged_once(peer, bench, caplog):
+    """However often it does it; that bytes leave says nothing of whoever gets them."""
+    caplog.set_level(logging.INFO, logger="emitter")
+    for _ in range(4):
+        bench.record_and_flush()
+        peer.accept().write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+        bench.wait_for_input()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "not an HTTP/1.1 answer" in caplog.messages[0]
+
+
+def test_network_trouble_is_logged_once_and_its_end_too(clock, caplog):
+    """However many attempts fail in between."""
+    caplog.set_level(logging.INFO, logger="emitter")
+    peer = ScriptedPeer()
+    bench = Bench(peer, clock)
+    bench.flusher._endpoint = type(bench.flusher._endpoint)("127.0.0.1", 1, "127.0.0.1:1", "/")
+    for _ in range(5):
+        bench.record_and_flush()
+        clock.now += 100
+    bench.flusher._endpoint = type(bench.flusher._endpoint)("127.0.0.1", peer.port, "x", "/")
+    bench.record_and_flush()
+    peer.accept().answer(200)
+    loops.run(bench.flusher.close(5.0))
+    peer.close()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "no connection to 127.0.0.1 port 1" in caplog.messages[0]
