@@ -8,7 +8,7 @@ import pytest
 import uvloop
 
 from emitter import loop as loops
-from emitter.errors import ConnectError
+from emitter.errors import ConnectError, ConnectionLostError
 from emitter.transmit.connection import Connection
 from tests.scripted_peer import ScriptedPeer, wait_readable
 from tests.transmit.connections import connect, open_descriptors, transmit
@@ -81,6 +81,24 @@ async def test_whatever_keeps_a_connection_from_opening_is_a_connect_error(peer,
     with pytest.raises(ConnectError, match=r"no connection to 127\.0\.0\.1"):
         await connect(peer)
     monkeypatch.undo()
+    await asyncio.sleep(0)
+
+
+def test_a_connection_that_cannot_be_adopted_leaves_the_request_untouched(peer):
+    """No byte was taken, so the same request may go out on another connection."""
+    connection = loops.run(connect(peer))
+    connection._socket.close()  # stands for whatever the system may refuse: a duplicate, a registration
+
+    with pytest.raises(ConnectionLostError) as caught:
+        asyncio.run(transmit(connection))
+    assert caught.value.untouched
+    assert connection.ended is not None
+    loops.run(one_turn())
+
+
+async def one_turn() -> None:
+    """Let the loop of the process close what was given up."""
+    await loops.loop_needed()
     await asyncio.sleep(0)
 
 
