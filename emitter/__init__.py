@@ -12,6 +12,7 @@ from emitter.errors import (
     NetworkError,
     PeerError,
     RecordingError,
+    TlsError,
     UsageError,
 )
 from emitter.transmit.delivery import Delivery
@@ -31,6 +32,7 @@ __all__ = [
     "NetworkError",
     "PeerError",
     "RecordingError",
+    "TlsError",
     "UsageError",
     "__version__",
 ]

@@ -7,6 +7,7 @@ from emitter.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
@@ -38,6 +39,12 @@ class Emitter:
         timeout: Seconds for a whole flush, connecting included; 0: whatever needs no waiting. `None`: from the
             environment, else 0.25.
         series_limit: How many series each instrument may have, before what comes on top goes to one more.
+        ssl_context: Whom an https endpoint is verified against, client certificates and the like. `None`: the
+            operating system's trust store, and TLS 1.2 at least. It has to offer `http/1.1`, or nothing, by ALPN.
+        sticky_cookies: Names of cookies by which a load balancer recognises this sandbox, besides those of AWS's;
+            a `*` at the end stands for anything. They are learned from answers and go out with later reports.
+        idle_limit: Seconds without a report after which the connection is replaced.
+        age_limit: Seconds after which the connection is replaced.
         strict: Whether a flush raises what went wrong instead of returning it. For tests.
 
     Raises:
@@ -54,11 +61,14 @@ class Emitter:
         delivery: Delivery | None = None,
         timeout: float | None = None,
         series_limit: int = 2_000,
+        ssl_context: ssl.SSLContext | None = None,
+        sticky_cookies: Iterable[str] = (),
+        idle_limit: float = 50.0,
+        age_limit: float = 3_500.0,
         strict: bool = False,
     ) -> None:
         # Imported here, not above: `import emitter` stays light, and this line is still part of the INIT phase.
         import os
-        import time
 
         from emitter import loop, settings
         from emitter.flusher import Flusher
@@ -71,13 +81,17 @@ class Emitter:
             headers=headers,
             delivery=delivery,
             timeout=timeout,
+            ssl_context=ssl_context,
+            sticky_cookies=sticky_cookies,
+            idle_limit=idle_limit,
+            age_limit=age_limit,
         )
         self._strict = strict
         self._loops = loop
         self._check = settings
         self._cold_start = iter((1,))  # yields once: for the first invocation, whichever handler it is of
         self._registry = Registry(self._settings.resource, series_limit=series_limit)
-        self._flusher = Flusher(self._registry, _encoder(encoder), self._settings, clock=time.monotonic)
+        self._flusher = Flusher(self._registry, _encoder(encoder), self._settings)
 
     def __repr__(self) -> str:
         return f"<Emitter to {self._settings.endpoint.shown}>"

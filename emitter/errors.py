@@ -9,6 +9,7 @@
     |   `-- AnswerError               what arrived is not an HTTP answer we can accept
     `-- NetworkError                  the network failed
         |-- ConnectError              no connection could be opened
+        |   `-- TlsError              the TLS handshake failed
         |-- ConnectionLostError       an open connection broke
         `-- BudgetExceededError       the time allowed ended before the delivery asked for was reached
 
@@ -29,6 +30,7 @@ __all__ = [
     "NetworkError",
     "PeerError",
     "RecordingError",
+    "TlsError",
     "UsageError",
 ]
 
@@ -84,15 +86,23 @@ class ConnectError(NetworkError):
         host: The name or address that was tried.
         port: The TCP port that was tried.
         cause: What the operating system said, in words.
+        unfinished: Whether only the budget ended: opening goes on where it stopped at the next flush.
     """
 
     reason = "connect"
 
-    def __init__(self, host: str, port: int, cause: str) -> None:
+    def __init__(self, host: str, port: int, cause: str, *, unfinished: bool = False) -> None:
         super().__init__(f"no connection to {host} port {port}: {cause}")
         self.host = host
         self.port = port
         self.cause = cause
+        self.unfinished = unfinished
+
+
+class TlsError(ConnectError):
+    """The TLS handshake failed: the certificate was not accepted, or there was nothing to agree on."""
+
+    reason = "tls"
 
 
 class ConnectionLostError(NetworkError):

@@ -10,12 +10,18 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from emitter.errors import BudgetExceededError, ConnectionLostError, NetworkError, PeerError
+from emitter import forking
+from emitter.back_off import BackOff
+from emitter.clocks import Clocks
+from emitter.errors import BudgetExceededError, ConnectError, ConnectionLostError, NetworkError, PeerError
 from emitter.outcomes import Flush, Ledger, Outcome, Stats, Verdict, Withheld
 from emitter.sharing import Shared
 from emitter.transmit.connection import LIMIT_UNANSWERED, Connection
+from emitter.transmit.cookies import CookieStore
 from emitter.transmit.delivery import Delivery
 from emitter.transmit.http1 import Request
+from emitter.transmit.opening import Opening
+from emitter.transmit.tls import TlsClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Flusher"]
 
-_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 1.0, 60.0
-"""Seconds within which the next attempt falls by chance ("full jitter"); doubled with each failure in a row."""
-
 
 class Flusher:
     """Gets the totals of one registry to one endpoint.
@@ -37,7 +40,7 @@ class Flusher:
         registry: The totals.
         encoder: Turns a snapshot into the body of a request.
         settings: Endpoint, headers and the rest.
-        clock: Monotonic seconds.
+        clocks: Both clocks.
         jitter: A random number from 0 up to 1.
     """
 
@@ -47,29 +50,25 @@ class Flusher:
         encoder: Encoder,
         settings: Settings,
         *,
-        clock: Callable[[], float],
+        clocks: Clocks | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
         self._encoder = encoder
+        self._settings = settings
         self._endpoint = settings.endpoint
-        self._disabled = settings.disabled
         self._request = Request(
             settings.endpoint.target,
             settings.endpoint.authority,
             encoder.content_type,
             settings.request_headers,
         )
-        self._clock = clock
+        self._clocks = clocks or Clocks()
+        self._clock = self._clocks.monotonic
         self._jitter = jitter
-        self._shared: Shared[Flush | None] = Shared()
-        self._ledger = Ledger(settings.endpoint.shown)
-        self._connection: Connection | None = None
-        # The number of the last report, and of the last one that was accepted, as counted by `emitter.flushes`.
-        self._reported = 0
-        self._accepted = 0
-        self._failures_in_a_row = 0
-        self._not_before = float("-inf")
+        self._cookies = CookieStore(
+            settings.sticky_cookies, target=settings.endpoint.target, secure=settings.endpoint.secure
+        )
         # Self-metrics: they ride along in every report, so that the receiver can tell how many it did not get.
         self._flushes = registry.counter(
             "emitter.flushes", unit="{report}", description="Reports attempted, this one included.", own=True
@@ -83,6 +82,41 @@ class Flusher:
         self._withheld = registry.counter(
             "emitter.withheld", unit="{report}", description="Flushes that wrote no report.", own=True
         ).bind()
+        self._begin()
+        forking.watch(self)
+
+    def _begin(self) -> None:
+        """What a sandbox has when it begins: no connection, no cookies, nothing reported, nothing known."""
+        self._shared: Shared[Flush | None] = Shared()
+        self._ledger = Ledger(self._endpoint.shown)
+        self._tls = (
+            TlsClient(self._endpoint.host, self._endpoint.port, self._settings.ssl_context)
+            if self._endpoint.secure
+            else None
+        )
+        self._opening: Opening | None = None
+        self._connection: Connection | None = None
+        # The number of the last report, and of the last one that was accepted, as counted by `emitter.flushes`.
+        self._reported = 0
+        self._accepted = 0
+        # Apart, since the one can be well while the other is not.
+        self._network = BackOff(self._clocks, self._jitter)
+        self._receiver = BackOff(self._clocks, self._jitter)
+        self._fruitless = 0  # connections in a row that were lost without a single answer
+
+    def before_fork(self) -> None:
+        """Let no total be changed while the process is copied."""
+        self._registry.before_fork()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on. In the child as a new sandbox, which leaves the parent's connection untouched."""
+        self._registry.after_fork(in_child=in_child)
+        if in_child:
+            for inherited in (self._connection, self._opening):
+                if inherited is not None:
+                    inherited.disown()
+            self._cookies.clear()
+            self._begin()
 
     @property
     def stats(self) -> Stats:
@@ -92,10 +126,10 @@ class Flusher:
     async def flush(self, timeout: float, wanted: Delivery, *, last: bool = False) -> Flush:
         """Get one report out; see `Emitter.flush`. A `last` one is not held up by back-off."""
         started = self._clock()
-        if self._disabled:
+        if self._settings.disabled:
             return self._withhold(Withheld.DISABLED, started)
         flush = await self._shared.run(
-            lambda: self._report(started, started + timeout, wanted, last=last),
+            lambda: self._report(started, timeout, wanted, last=last),
             lambda other: other is not None and _suffices(other, wanted),
             timeout=timeout,
         )
@@ -109,13 +143,14 @@ class Flusher:
             self._harvest()
             if self._connection is None:
                 try:
-                    await self._open(deadline)
+                    connection = await self._open(deadline)
                 except NetworkError as error:
                     self._ledger.note_error(error)
                 else:
-                    self._rest()
+                    await connection.prepare()
+                    connection.rest()
 
-        if not self._disabled:
+        if not self._settings.disabled:
             await self._shared.run(work, lambda _: False, timeout=timeout)
         return self._connection is not None
 
@@ -125,6 +160,9 @@ class Flusher:
         await self.flush(timeout, Delivery.ACKNOWLEDGED, last=True)
 
         async def work() -> None:
+            if self._opening is not None:
+                self._opening.abandon()
+                self._opening = None
             if self._connection is not None:
                 try:
                     await self._connection.close(deadline=deadline)
@@ -133,18 +171,22 @@ class Flusher:
 
         await self._shared.run(work, lambda _: False, timeout=max(0.0, deadline - self._clock()))
 
-    async def _report(self, started: float, deadline: float, wanted: Delivery, *, last: bool) -> Flush:
+    async def _report(self, started: float, timeout: float, wanted: Delivery, *, last: bool) -> Flush:
         verdicts = self._harvest()  # first: it may tell that nothing has to be written, and it frees places
-        reason = self._reason_to_withhold(last=last)
+        reason = await self._reason_to_withhold(last=last)
         if reason is not None:
+            if reason is Withheld.BACKING_OFF and self._network.waiting:
+                self._note_undelivered(timeout)
             return self._withhold(reason, started, verdicts)
         self._reported += 1
         self._flushes.add()
+        deadline = started + timeout
         request = b""
         reached: Delivery | None = None
         error: NetworkError | None = None
         try:
-            request = self._request.encode(self._encoder.encode(self._registry.snapshot()))
+            body = self._encoder.encode(self._registry.snapshot())
+            request = self._request.encode(body, self._cookies.header(self._clocks.wall()))
             reached = await self._transmit(request, wanted, deadline, verdicts)
             if reached < wanted and self._clock() >= deadline and self._connection is not None:
                 error = BudgetExceededError(0, *self._connection.queues())
@@ -156,15 +198,18 @@ class Flusher:
             self._ledger.failed["cancelled" if cancelled else "defect"] += 1
             raise
         finally:
-            self._rest()
+            if self._connection is not None:
+                self._connection.rest()
         if wanted is Delivery.ANSWERED:
             verdicts += self._harvest()  # the answer that was waited for
-        self._settle(reached, error, len(request))
+        self._settle(reached, error, len(request), timeout)
         written_bytes = len(request) if reached else 0
         return Flush(reached, None, error, written_bytes, self._clock() - started, tuple(verdicts))
 
-    def _reason_to_withhold(self, *, last: bool) -> Withheld | None:
-        if not last and self._clock() < self._not_before:
+    async def _reason_to_withhold(self, *, last: bool) -> Withheld | None:
+        if not last and self._receiver.waiting:
+            return Withheld.BACKING_OFF
+        if not last and self._network.waiting and not await self._went_on_opening():
             return Withheld.BACKING_OFF
         if self._accepted == self._reported > 0 and not self._registry.changed:
             return Withheld.UNCHANGED
@@ -182,18 +227,39 @@ class Flusher:
         connection = self._connection
         if connection is None:
             return []
-        verdicts = [Verdict(number, answer.status) for number, answer in connection.harvest()]
+        harvested = connection.harvest(idle_limit=self._settings.idle_limit, age_limit=self._settings.age_limit)
+        verdicts = [Verdict(number, answer.status) for number, answer in harvested]
         for verdict in verdicts:
             self._ledger.note_verdict(verdict)
             if verdict.outcome is Outcome.ACCEPTED:
                 self._accepted = verdict.report
+        if harvested:
+            now = self._clocks.wall()
+            for _, answer in harvested:
+                self._cookies.learn(answer.headers, now)
+            if self._cookies.dropped:
+                self._ledger.failed["cookie"] = self._cookies.dropped
+            # The last word counts; a pipeline of refusals is one refusal.
+            if verdicts[-1].outcome is Outcome.ACCEPTED:
+                self._receiver.succeed()
+            else:
+                self._receiver.fail(harvested[-1].answer.retry_after(now))
         if connection.ended is not None:
-            self._connection = None
-            if connection.unanswered:  # perhaps received, perhaps not: the totals go out again either way
-                self._ledger.failed["unanswered"] += connection.unanswered
-            if isinstance(connection.ended, PeerError):
-                self._ledger.note_error(connection.ended)
+            self._give_up(connection)
         return verdicts
+
+    def _give_up(self, connection: Connection) -> None:
+        self._connection = None
+        if connection.unanswered:  # perhaps received, perhaps not: the totals go out again either way
+            self._ledger.failed["unanswered"] += connection.unanswered
+        if isinstance(connection.ended, PeerError):
+            self._ledger.note_error(connection.ended)
+        # A connection that is lost costs its reports, and the next goes out at once. Somebody who takes connections
+        # and never answers on any, or not in HTTP, is another matter.
+        fruitless = connection.unanswered > 0 and connection.answered == 0
+        self._fruitless = self._fruitless + 1 if fruitless else 0
+        if self._fruitless > 1:
+            self._receiver.fail()
 
     async def _transmit(self, request: bytes, wanted: Delivery, deadline: float, verdicts: list[Verdict]) -> Delivery:
         connection = self._connection or await self._open(deadline)
@@ -208,31 +274,63 @@ class Flusher:
         return await connection.transmit(request, self._reported, wanted, deadline=deadline)
 
     async def _open(self, deadline: float) -> Connection:
-        endpoint = self._endpoint
-        connection = await Connection.open(endpoint.host, endpoint.port, deadline=deadline, clock=self._clock)
+        """Open a connection, going on with what an earlier budget cut short."""
+        if self._opening is not None and not self._opening.stale:
+            try:
+                return await self._finish(self._opening, deadline)
+            except ConnectError as error:
+                if error.unfinished:
+                    raise
+            # It died while nobody looked, in a freeze for one: a new one says more.
+        if self._opening is not None:
+            self._opening.abandon()
+        self._opening = Opening(self._endpoint.host, self._endpoint.port, tls=self._tls, clocks=self._clocks)
+        return await self._finish(self._opening, deadline)
+
+    async def _went_on_opening(self) -> bool:
+        """Whether a connection that was being opened is open by now; looks, without waiting."""
+        if self._opening is None or self._opening.stale:
+            return False
+        try:
+            await self._finish(self._opening, self._clock())
+        except ConnectError as error:
+            if not error.unfinished:
+                self._ledger.note_error(error)
+                self._network.fail()
+            return False
+        return True
+
+    async def _finish(self, opening: Opening, deadline: float) -> Connection:
+        try:
+            connection = await opening.finish(deadline)
+        except ConnectError as error:
+            if not error.unfinished:
+                self._opening = None
+            raise
+        self._opening = None
         self._connection = connection
         self._ledger.connections_opened += 1
         return connection
 
-    def _rest(self) -> None:
-        if self._connection is not None:
-            self._connection.rest()
-
-    def _settle(self, reached: Delivery | None, error: NetworkError | None, request_bytes: int) -> None:
+    def _settle(self, reached: Delivery | None, error: NetworkError | None, request_bytes: int, timeout: float) -> None:
         ledger = self._ledger
         if reached is not None:
             ledger.bytes += request_bytes
             ledger.transmitted += reached >= Delivery.TRANSMITTED
         if error is None:
             ledger.note_delivered()
-            self._failures_in_a_row = 0
-        else:
-            # Also when the bytes are on their way: a peer that takes the whole budget each time is not asked each time.
-            self._failures.add()
-            ledger.note_error(error)
-            within = min(_LONGEST_BACK_OFF, _FIRST_BACK_OFF * 2 ** min(self._failures_in_a_row, 10))
-            self._failures_in_a_row += 1
-            self._not_before = self._clock() + within * self._jitter()
+            self._network.succeed()
+            return
+        # Also when the bytes are on their way: a peer that takes the whole budget each time is not asked each time.
+        self._failures.add()
+        ledger.note_error(error)
+        self._network.fail()
+        if isinstance(error, BudgetExceededError) or (isinstance(error, ConnectError) and error.unfinished):
+            self._note_undelivered(timeout)
+
+    def _note_undelivered(self, timeout: float) -> None:
+        way = self._connection or self._opening
+        self._ledger.note_undelivered(timeout, 0.0 if way is None else way.round_trip)
 
 
 def _suffices(other: Flush, wanted: Delivery) -> bool:

@@ -26,6 +26,9 @@ __all__ = ["Flush", "Ledger", "Outcome", "Stats", "Verdict", "Withheld"]
 
 _log = logging.getLogger("emitter")
 
+_MANY_IN_A_ROW = 3
+"""Flushes without delivery that are too many to be chance: the budget is smaller than the way."""
+
 _DEFERRED = frozenset([429, 502, 503, 504])  # OTLP specification, "Retryable Response Codes"
 
 
@@ -66,7 +69,7 @@ class Withheld(Enum):
     DISABLED = "disabled"
     """The emitter is switched off."""
     BACKING_OFF = "backing off"
-    """The last attempt failed, and it is too early for the next."""
+    """The last attempt failed, or the receiver did not take the report, and it is too early for the next."""
     UNCHANGED = "unchanged"
     """Nothing was recorded since a report that was accepted."""
     UNANSWERED = "unanswered"
@@ -128,6 +131,7 @@ class Ledger:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
+        self._undelivered_in_a_row = 0
         self._trouble: dict[str, str] = {}  # by whose it is, the trouble that was last logged
         self.transmitted = 0
         self._lock = threading.Lock()
@@ -151,7 +155,28 @@ class Ledger:
 
     def note_delivered(self) -> None:
         """A report got as far as asked."""
+        self._undelivered_in_a_row = 0
         self._note("network", "", "get through")
+
+    def note_undelivered(self, budget: float, round_trip: float) -> None:
+        """A flush whose budget ended too early, or that was withheld after one; the third in a row is logged.
+
+        Args:
+            budget: Seconds that the flush had.
+            round_trip: Seconds, as TCP has measured them; 0.0 if nothing came back so far.
+        """
+        self._undelivered_in_a_row += 1
+        if self._undelivered_in_a_row == _MANY_IN_A_ROW:
+            measured = f"the round trip takes {round_trip * 1e3:.0f} ms" if round_trip else "no answer came back yet"
+            _log.warning(
+                "reports to %s: %d flushes in a row have delivered nothing. The budget is %.0f ms, and %s; a new "
+                "connection takes one round trip, two or three with TLS. Raise timeout= or EMITTER_TIMEOUT, or open "
+                "the connection ahead of time with connect_sync()",
+                self._endpoint,
+                _MANY_IN_A_ROW,
+                budget * 1e3,
+                measured,
+            )
 
     def note_error(self, error: EmitterError) -> None:
         """Count what went wrong; log it if things went right before, or went wrong in another way."""
@@ -195,11 +220,25 @@ class Ledger:
         )
 
 
+_CREDENTIALS = "the credentials were refused: check headers= or EMITTER_HEADERS"
+_MOVED = "it is elsewhere, and redirects are not followed: put the address it names into the endpoint"
+_UNWELL = "it is not well, or what stands behind it is not: see its log"
+
 _ADVICE = {
+    301: _MOVED,
+    302: _MOVED,
+    307: _MOVED,
+    308: _MOVED,
     400: "it did not understand the report: check that the endpoint takes this encoder's format",
-    401: "the credentials were refused: check headers= or EMITTER_HEADERS",
-    403: "the credentials were refused: check headers= or EMITTER_HEADERS",
+    401: _CREDENTIALS,
+    403: _CREDENTIALS,
     404: "nothing takes reports under this path: check the endpoint, /v1/metrics included",
+    411: "something on the way has dropped Content-Length: a proxy that rewrites requests, most likely",
     413: "the report is too large for it: drop attributes that take many values, or raise its limit",
     415: "it takes another format: check the endpoint and encoder=",
+    429: "it gets too many reports: flush less often, or raise its limit",
+    500: _UNWELL,
+    502: _UNWELL,
+    503: _UNWELL,
+    504: _UNWELL,
 }

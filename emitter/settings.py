@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import math
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,14 +32,29 @@ from emitter.record.attributes import canonical
 from emitter.transmit.delivery import Delivery
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from urllib.parse import SplitResult
 
     from emitter.record.snapshot import Attributes, AttributeValue
 
-__all__ = ["DEFAULT_TIMEOUT", "Endpoint", "Settings", "checked_delivery", "checked_timeout"]
+__all__ = [
+    "DEFAULT_AGE_LIMIT",
+    "DEFAULT_IDLE_LIMIT",
+    "DEFAULT_TIMEOUT",
+    "Endpoint",
+    "Settings",
+    "checked_delivery",
+    "checked_timeout",
+]
 
 DEFAULT_TIMEOUT = 0.25
 """Seconds for a whole flush: five round trips across a continent, and a quarter of what people complain of."""
+
+DEFAULT_IDLE_LIMIT = 50.0
+"""Seconds without a report after which a connection is replaced: load balancers close theirs after 60 s."""
+
+DEFAULT_AGE_LIMIT = 3_500.0
+"""Seconds after which a connection is replaced: AWS load balancers close theirs after 3,600 s."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MEGABYTE = 1024 * 1024
@@ -54,6 +70,7 @@ class Endpoint:
         authority: What goes into `Host` (RFC 9110, 7.2): no user, IPv6 in brackets, the port if not the default.
         target: Path and query.
         credentials: The value of `Authorization` that user and password in the URL ask for; empty if none.
+        secure: Whether it is https.
     """
 
     host: str
@@ -61,6 +78,7 @@ class Endpoint:
     authority: str
     target: str
     credentials: str = ""
+    secure: bool = False
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.shown}>"
@@ -82,6 +100,10 @@ class Settings:
         delivery: How far a flush waits for its report to get.
         disabled: Whether nothing is ever reported.
         resource: What the totals belong to, the instance left out.
+        ssl_context: Whom TLS trusts, and more; `None`: the operating system's trust store.
+        sticky_cookies: Names of cookies to keep, besides those of AWS's load balancers.
+        idle_limit: Seconds without a report after which a connection is replaced.
+        age_limit: Seconds after which a connection is replaced.
     """
 
     endpoint: Endpoint
@@ -90,6 +112,10 @@ class Settings:
     delivery: Delivery
     disabled: bool
     resource: Attributes
+    ssl_context: ssl.SSLContext | None = None
+    sticky_cookies: Iterable[str] = ()
+    idle_limit: float = DEFAULT_IDLE_LIMIT
+    age_limit: float = DEFAULT_AGE_LIMIT
 
     @classmethod
     def resolve(
@@ -101,6 +127,10 @@ class Settings:
         headers: Mapping[str, str] | None,
         delivery: Delivery | None,
         timeout: float | None,
+        ssl_context: ssl.SSLContext | None = None,
+        sticky_cookies: Iterable[str] = (),
+        idle_limit: float = DEFAULT_IDLE_LIMIT,
+        age_limit: float = DEFAULT_AGE_LIMIT,
     ) -> Settings:
         """Decide, from arguments (`None`: not given) and the environment.
 
@@ -108,13 +138,18 @@ class Settings:
             ConfigurationError: What was wrong, where it came from, and what was expected.
         """
         disabled = _disabled(environment)
+        where = _NOWHERE if disabled and endpoint is None else _endpoint(endpoint, environment)
         return cls(
-            endpoint=_NOWHERE if disabled and endpoint is None else _endpoint(endpoint, environment),
+            endpoint=where,
             headers=_headers(headers, environment),
             timeout=_timeout(timeout, environment),
             delivery=_delivery(delivery, environment),
             disabled=disabled,
             resource=_resource(service, environment),
+            ssl_context=_ssl_context(ssl_context, where, disabled=disabled),
+            sticky_cookies=sticky_cookies,
+            idle_limit=checked_timeout(idle_limit, "idle_limit"),
+            age_limit=checked_timeout(age_limit, "age_limit"),
         )
 
     @property
@@ -180,8 +215,6 @@ def _parse_url(origin: str, url: str) -> Endpoint:
         raise refused("is malformed, in its brackets most likely") from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise refused(f"has the scheme {parts.scheme!r}" if parts.scheme else "has no scheme")
-    if parts.scheme == "https":
-        raise refused("is an https URL, which this version cannot speak yet")
     if not parts.hostname:
         raise refused("has no host")
     port = _port(parts)
@@ -193,7 +226,10 @@ def _parse_url(origin: str, url: str) -> Endpoint:
     if port is not None and port != default_port:
         authority = f"{authority}:{port}"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Endpoint(parts.hostname, port or default_port, authority, target, _basic(parts.username, parts.password))
+    credentials = _basic(parts.username, parts.password)
+    return Endpoint(
+        parts.hostname, port or default_port, authority, target, credentials, secure=parts.scheme == "https"
+    )
 
 
 def _port(parts: SplitResult) -> int | None:
@@ -259,6 +295,26 @@ def checked_delivery(raw: Delivery) -> Delivery:
     if not isinstance(raw, Delivery):
         raise ConfigurationError(f"delivery is {raw!r}; expected a Delivery, such as Delivery.TRANSMITTED")
     return raw
+
+
+def _ssl_context(context: ssl.SSLContext | None, endpoint: Endpoint, *, disabled: bool) -> ssl.SSLContext | None:
+    if context is None:
+        return None
+    if not isinstance(context, ssl.SSLContext):
+        raise ConfigurationError(
+            f"ssl_context is a {type(context).__name__}; expected an ssl.SSLContext, as ssl.create_default_context() "
+            "makes one"
+        )
+    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ConfigurationError(
+            "ssl_context is one for servers; expected one for clients, as ssl.create_default_context() makes one"
+        )
+    if not endpoint.secure and not disabled:
+        raise ConfigurationError(
+            f"ssl_context was given, and the endpoint {endpoint.shown} is no https URL; expected https://, or no "
+            "ssl_context"
+        )
+    return context
 
 
 def _delivery(argument: Delivery | None, environment: Mapping[str, str]) -> Delivery:

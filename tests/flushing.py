@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from emitter import loop as loops
+from emitter.clocks import Clocks
 from emitter.encode.otlp import OtlpEncoder
 from emitter.flusher import Flusher
 from emitter.record.registry import Registry
@@ -26,7 +27,8 @@ class Bench:
         self.clock = clock
         self.registry = Registry(settings.resource)
         self.orders = self.registry.counter("orders")
-        self.flusher = Flusher(self.registry, encoder or OtlpEncoder(), settings, clock=clock, jitter=lambda: 1.0)
+        clocks = Clocks(monotonic=clock, wall=clock)
+        self.flusher = Flusher(self.registry, encoder or OtlpEncoder(), settings, clocks=clocks, jitter=lambda: 1.0)
 
     def flush(self, wanted: Delivery = Delivery.TRANSMITTED, timeout: float = 5.0, **more) -> Flush:
         return loops.run(self.flusher.flush(timeout, wanted, **more))

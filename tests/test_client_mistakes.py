@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
 from emitter import ConfigurationError, Emitter, InstrumentConflictError, RecordingError
@@ -23,7 +25,14 @@ async def test_synchronous_calls_inside_a_loop_say_what_to_await(metrics):
         ({"endpoint": "ftp://x"}, "has the scheme 'ftp'; expected a full URL"),
         ({"endpoint": "not a url"}, "has a space"),
         ({}, "no endpoint was given; expected the URL"),
-        ({"endpoint": "https://x/"}, "cannot speak yet"),
+        ({"endpoint": "https://x/", "ssl_context": "ca.pem"}, "expected an ssl.SSLContext"),
+        ({"endpoint": "https://x/", "ssl_context": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}, "one for clients"),
+        ({"endpoint": "http://x/", "ssl_context": ssl.create_default_context()}, "is no https URL; expected https://"),
+        ({"endpoint": "http://x/", "idle_limit": -1}, "idle_limit is -1; expected seconds"),
+        ({"endpoint": "http://x/", "age_limit": "long"}, "age_limit is 'long'; expected seconds"),
+        ({"endpoint": "http://x/", "sticky_cookies": "SERVERID"}, "expected"),
+        ({"endpoint": "http://x/", "sticky_cookies": ["A B"]}, "expected"),
+        ({"endpoint": "http://x/", "headers": {"Cookie": "a=b"}}, "set by the emitter itself"),
         ({"endpoint": "http://x/", "headers": {"X-Key": "a\r\nb"}}, "the value of the header 'X-Key' .* line break"),
         ({"endpoint": "http://x/", "encoder": "smoke"}, "encoder is 'smoke'; expected one of otlp"),
         ({"endpoint": "http://x/", "series_limit": 0}, "series_limit is 0; expected an integer, 1 or more"),

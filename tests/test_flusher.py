@@ -160,12 +160,15 @@ def test_an_answer_that_was_waited_for_is_told_also_if_it_is_the_last(peer, benc
 
 
 @pytest.mark.parametrize("status", [400, 503])
-def test_a_report_that_was_not_accepted_is_reported_again(peer, bench, status):
-    """Only a 2xx says that the receiver has the totals."""
+def test_a_report_that_was_not_accepted_is_reported_again(peer, bench, clock, status):
+    """Only a 2xx says that the receiver has the totals. But not at once: it is left alone for a while."""
     bench.record_and_flush()
     peer.accept().answer(status)
     bench.wait_for_input()
+    early = bench.flush()
+    clock.now += 1
 
+    assert early.withheld is Withheld.BACKING_OFF
     assert bench.flush().delivery is Delivery.TRANSMITTED
 
 
@@ -306,7 +309,7 @@ def test_a_last_report_is_not_satisfied_by_somebody_elses_back_off(clock):
     """Closing tries, even where another flush at the same time was withheld."""
     peer = ScriptedPeer()
     bench = Bench(peer, clock)
-    bench.flusher._not_before = clock() + 60
+    bench.flusher._receiver.fail(retry_after=60)
     bench.orders.add()
 
     async def both() -> list[Flush]:

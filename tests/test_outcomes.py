@@ -3,11 +3,12 @@ from __future__ import annotations
 import logging
 
 from emitter import loop as loops
+from emitter.outcomes import Withheld
 from tests.flushing import Bench
 from tests.scripted_peer import ScriptedPeer
 
 
-def test_each_change_of_state_is_logged_once(peer, bench, caplog):
+def test_each_change_of_state_is_logged_once(peer, bench, clock, caplog):
     """With advice; never once for every invocation."""
     caplog.set_level(logging.INFO, logger="emitter")
     bench.record_and_flush()
@@ -15,18 +16,20 @@ def test_each_change_of_state_is_logged_once(peer, bench, caplog):
     for status in (401, 401, 401, 200, 200):
         other_end.answer(status)
         bench.wait_for_input()
-        bench.record_and_flush()
+        while bench.record_and_flush().withheld is Withheld.BACKING_OFF:
+            clock.now += 1
 
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "answered 401 (rejected); the credentials were refused" in caplog.messages[0]
     assert "are accepted again" in caplog.messages[1]
 
 
-def test_a_peer_that_speaks_no_http_is_logged_once(peer, bench, caplog):
+def test_a_peer_that_speaks_no_http_is_logged_once(peer, bench, clock, caplog):
     """However often it does it; that bytes leave says nothing of whoever gets them."""
     caplog.set_level(logging.INFO, logger="emitter")
     for _ in range(4):
-        bench.record_and_flush()
+        while bench.record_and_flush().withheld is Withheld.BACKING_OFF:
+            clock.now += 1
         peer.accept().write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
         bench.wait_for_input()
 

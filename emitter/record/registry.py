@@ -81,10 +81,32 @@ class Registry:
         self._instruments: dict[str, Instrument] = {}
         self._metrics: tuple[Metric, ...] = ()
         self._order: list[NumberSeries | HistogramSeries] = []
+        self._given = resource
+        self._become()
+
+    def _become(self) -> None:
+        """Take on a new identity."""
         self.instance_id = str(uuid.uuid4())
-        pairs = {**dict(resource), "service.instance.id": self.instance_id}
+        pairs = {**dict(self._given), "service.instance.id": self.instance_id}
         self._resource: Attributes = tuple(sorted(pairs.items()))
-        self._start_time_unix_nano = self._latest_unix_nano = clock_ns()
+        self._start_time_unix_nano = self._latest_unix_nano = self._clock_ns()
+
+    def before_fork(self) -> None:
+        """Wait until no total is being changed, and keep it so."""
+        self._lock.acquire()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on. In the child as a sandbox of its own: a new identity, a new start time, totals from zero."""
+        if in_child:
+            for instrument in self._instruments.values():
+                for series in instrument._series.values():  # noqa: SLF001
+                    series.restart()
+            for common in (self._common, self._own_common):
+                common.changed = False
+                common.widened = True  # a gauge is unset again, and is left out
+                common.overflowed = 0
+            self._become()
+        self._lock.release()
 
     @property
     def changed(self) -> bool:

@@ -53,11 +53,16 @@ class Common:
 class NumberSeries:
     """One running total (or the last value of a gauge; `None` until there is one)."""
 
-    __slots__ = ("attributes", "point")
+    __slots__ = ("attributes", "first", "point")
 
-    def __init__(self, attributes: Attributes, point: float | None) -> None:
+    def __init__(self, attributes: Attributes, first: float | None) -> None:
         self.attributes = attributes
-        self.point = point
+        self.first = first
+        self.point = first
+
+    def restart(self) -> None:
+        """Begin anew, in the same place: whoever has bound the series keeps it."""
+        self.point = self.first
 
 
 class HistogramSeries:
@@ -68,5 +73,10 @@ class HistogramSeries:
     def __init__(self, attributes: Attributes, buckets: int) -> None:
         self.attributes = attributes
         self.bucket_counts = [0] * buckets
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew, in the same place."""
+        self.bucket_counts = [0] * len(self.bucket_counts)
         self.count = 0
         self.sum = 0.0

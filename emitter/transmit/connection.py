@@ -1,42 +1,48 @@
-"""Owns one kept-open connection: open, transmit, harvest, close. Never sees a metric, an encoder or a retry.
+"""Owns one kept-open connection: transmit, harvest, close. Never sees a metric, an encoder or a retry.
 
-The connection is the *socket*; asyncio's streams are put on a duplicate of it and can be replaced, because they
-belong to one event loop and a connection outlives loops. Reading is paused from the start: answers wait in the
-kernel, cost no wake-up, and are harvested straight from the socket without waiting.
+The connection is the *socket*; asyncio's stream is put on a duplicate of it and can be replaced, because it belongs
+to one event loop and a connection outlives loops. Reading is paused from the start: answers wait in the kernel, cost
+no wake-up, and are harvested straight from the socket without waiting.
 
     invariants  the write buffer is empty between two calls of `transmit`, or the connection has ended
-                `_unanswered` holds the numbers of the reports whose answers are to come, oldest first
-                readable with nothing unanswered: the peer has closed, or does not speak HTTP
+                `_unanswered` holds the reports whose answers are to come, oldest first
+                readable (inside TLS: with plain bytes) and nothing unanswered: the peer has closed, or is no HTTP
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
+import math
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from emitter import loop as loops
-from emitter.errors import AnswerError, BudgetExceededError, ConnectError, ConnectionLostError, NetworkError
+from emitter.errors import AnswerError, BudgetExceededError, ConnectionLostError, NetworkError
 from emitter.transmit import kernel, streams
 from emitter.transmit.delivery import Delivery
 from emitter.transmit.http1 import Answer, AnswerParser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from emitter.clocks import Clocks, Moment
     from emitter.errors import EmitterError
+    from emitter.transmit.tls import Tls
 
-__all__ = ["LIMIT_UNANSWERED", "PATIENCE", "Connection", "Harvested", "Transform"]
+__all__ = ["LIMIT_UNANSWERED", "PATIENCE", "SILENCE", "Connection", "Harvested"]
 
 LIMIT_UNANSWERED = 16
 """Reports without an answer; beyond this the peer is far behind, and more would only pile up at it."""
 
 PATIENCE = 60.0
 """Seconds without an answer after which a connection is taken for dead; also what load balancers wait."""
+
+SILENCE = 0.5
+"""Seconds, and some round trips, without an acknowledgement of what was transmitted, after which a connection is
+taken for dead. No TCP may keep an acknowledgement back for longer (RFC 1122, 4.2.3.2), and what was lost on the way
+has been transmitted again by then (Linux does so after some 200 ms)."""
+
+_ROUND_TRIPS_OF_SILENCE = 4
 
 _READ_BYTES = 64 * 1024
 _LIMIT_HARVEST_BYTES = 4 * _READ_BYTES  # of one harvest: what a peer can make a single flush read
@@ -46,18 +52,6 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE, _PAUSE_GROWTH = 0.0005, 0.05, 1.5
 delay an acknowledgement by 40 ms (Linux) and more."""
 
 
-class Transform(Protocol):
-    """What may stand between the HTTP bytes and the stream: the place of TLS. Has no I/O of its own."""
-
-    def outbound(self, plain: bytes) -> bytes:
-        """What is to be written so that the peer reads `plain`."""
-        ...  # pragma: no cover  a protocol's body is never run
-
-    def inbound(self, wire: bytes) -> bytes:
-        """What the peer wrote, as far as `wire` completes it."""
-        ...  # pragma: no cover  a protocol's body is never run
-
-
 class Harvested(NamedTuple):
     """An answer, and the number of the report that it answers."""
 
@@ -65,74 +59,42 @@ class Harvested(NamedTuple):
     answer: Answer
 
 
+class _Unanswered(NamedTuple):
+    """A report that was written: its number, when, and how many bytes had been written with it."""
+
+    number: int
+    written: Moment
+    written_bytes: int
+
+
 class Connection:
-    """A TCP connection on which requests are written and answers read one flush later.
+    """A TCP connection on which requests are written and answers read one flush later. Made by `Opening.finish`.
+
+    Args:
+        sock: Connected and non-blocking; the connection closes it.
+        clocks: Both clocks; deadlines are on the monotonic one.
+        tls: TLS, its handshake over; `None`: none.
 
     Attributes:
         ended: Why nothing can be written any more; `None` while something can. An `AnswerError` if the peer does
             not speak HTTP, else a `ConnectionLostError`.
+        answered: How many reports were answered on it.
     """
 
-    def __init__(
-        self,
-        writer: asyncio.StreamWriter,
-        *,
-        clock: Callable[[], float],
-        transform: Transform | None = None,
-    ) -> None:
+    def __init__(self, sock: socket.socket, *, clocks: Clocks, tls: Tls | None = None) -> None:
         self.ended: EmitterError | None = None
-        self._clock = clock
-        self._transform = transform
+        self.answered = 0
+        self._socket = sock
+        self._stream = streams.Stream(sock)
+        self._clocks = clocks
+        self._tls = tls
         self._parser = AnswerParser()
-        self._unanswered: deque[tuple[int, float]] = deque()  # number of the report, when it was written
+        self._unanswered: deque[_Unanswered] = deque()
         self._harvested: list[Harvested] = []
-        # A duplicate of our own: it outlives the stream's loop, and asyncio allows no second reader on its own.
-        stream_socket = writer.get_extra_info("socket")
-        if stream_socket is None:  # uvloop, when the peer was faster with a reset
-            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        self._socket = socket.socket(fileno=os.dup(stream_socket.fileno()))
-        self._socket.setblocking(False)
-        self._writer: asyncio.StreamWriter | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._passing = False
-        self._attach(writer)
-
-    @classmethod
-    async def open(cls, host: str, port: int, *, deadline: float, clock: Callable[[], float]) -> Connection:
-        """Open a connection.
-
-        Args:
-            host: Name or address.
-            port: TCP port.
-            deadline: When to give up, on `clock`.
-            clock: Monotonic seconds.
-
-        Raises:
-            ConnectError: It could not be opened, or not in time.
-
-        After failure and after cancellation: nothing is left behind.
-        """
-        await loops.loop_needed()
-        opening = asyncio.ensure_future(streams.open_paused(host=host, port=port))
-        try:
-            # Not `wait_for`: before Python 3.12 it may swallow a cancellation that comes at the same moment.
-            await asyncio.wait({opening}, timeout=max(0.0, deadline - clock()))
-            if not opening.done():
-                raise ConnectError(host, port, "the budget ended before the peer answered")
-            try:
-                reader, writer = opening.result()
-                connection = cls(writer, clock=clock)
-            except OSError as error:
-                raise ConnectError(host, port, streams.in_words(error)) from error
-            except (RuntimeError, UnicodeError) as error:
-                # No thread for the resolver, at the interpreter's exit; or a name that its IDNA codec refuses.
-                raise ConnectError(host, port, str(error)) from error
-        except BaseException:
-            opening.add_done_callback(streams.abort_unclaimed)
-            opening.cancel()
-            raise
-        connection._take_over(reader)
-        return connection
+        self._written_bytes = 0
+        self._opened = self._used = clocks.now()
+        if tls is not None:
+            self._take_inside(tls, b"")  # what came along with the end of the handshake
 
     @property
     def unanswered(self) -> int:
@@ -143,6 +105,20 @@ class Connection:
         """What the kernel still holds of what was written; nothing once the connection has ended."""
         return kernel.queues(self._socket) if self.ended is None else kernel.Queues(0, 0)
 
+    @property
+    def round_trip(self) -> float:
+        """Seconds, as TCP has measured them; 0.0 where it is unknown, and once the connection has ended."""
+        return kernel.round_trip(self._socket) if self.ended is None else 0.0
+
+    async def prepare(self) -> None:
+        """Bring the stream into the loop that is in use, so that the next `transmit` finds it there.
+
+        After failure: the connection has ended. Never raises for the network.
+        """
+        if self._stream.writer is None:
+            with contextlib.suppress(ConnectionLostError):  # `ended` says so
+                await self._adopt()
+
     async def transmit(self, request: bytes, number: int, wanted: Delivery, *, deadline: float) -> Delivery:
         """Write one request and wait until it got as far as wanted.
 
@@ -150,7 +126,7 @@ class Connection:
             request: The whole request. `bytes`, since asyncio keeps a view of it and not a copy.
             number: What `harvest` calls the answer to it.
             wanted: How far it is to get.
-            deadline: When to stop waiting, on the clock given to `open`. In the past: wait for nothing.
+            deadline: When to stop waiting, on the monotonic clock. In the past: wait for nothing.
 
         Returns:
             How far it got: `wanted`, or less if the deadline came first or the kernel cannot tell.
@@ -162,17 +138,16 @@ class Connection:
         After failure: the connection has ended. After cancellation: it has ended if bytes were still in this
         process; otherwise they are on their way and it is sound. When it returns, it is sound in any case.
         """
-        writer = self._writer
-        if writer is None or self._loop is not loops.current():
-            writer = await self._adopt()
-        transport = writer.transport
-        wire = request if self._transform is None else self._transform.outbound(request)
         try:
+            writer = self._stream.writer or await self._adopt()
+            wire = request if self._tls is None else self._tls.outbound(request)
             writer.write(wire)  # one `write`: it hands the bytes to the kernel at once, as far as there is room
-            if transport.is_closing():
+            if writer.transport.is_closing():
                 raise ConnectionLostError("the kernel refused the first byte", untouched=True)
-            self._unanswered.append((number, self._clock()))
-            if transport.get_write_buffer_size():
+            self._used = self._clocks.now()
+            self._written_bytes += len(wire)
+            self._unanswered.append(_Unanswered(number, self._used, self._written_bytes))
+            if writer.transport.get_write_buffer_size():
                 await self._drain(writer, deadline)
             else:
                 await writer.drain()  # waits for nothing then, but raises what is known to be wrong
@@ -189,9 +164,22 @@ class Connection:
             self._lost(streams.in_words(error))
             raise ConnectionLostError(streams.in_words(error), untouched=False) from error
         except BaseException:  # cancelled
-            if transport.get_write_buffer_size():
+            if self._stream.unwritten_bytes:
                 self._lost("a report was given up half written")
             raise
+
+    async def _adopt(self) -> asyncio.StreamWriter:
+        """Bring the stream into the loop that is in use."""
+        try:
+            writer, early = await self._stream.adopt()
+        except OSError as error:
+            self._end(ConnectionLostError(streams.in_words(error), untouched=True))
+            raise ConnectionLostError(streams.in_words(error), untouched=True) from error
+        if early:
+            self._take(early)
+        if self.ended is not None:
+            raise ConnectionLostError(str(self.ended), untouched=True)
+        return writer
 
     async def _drain(self, writer: asyncio.StreamWriter, deadline: float) -> None:
         """Wait until nothing is left in this process: exactly what `drain` tells when the limit is 0."""
@@ -205,7 +193,8 @@ class Connection:
             if unwritten_bytes:  # the last of it may have gone in this very turn
                 transport.abort()
 
-        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - self._clock()), give_up)
+        left = max(0.0, deadline - self._clocks.monotonic())
+        timer = asyncio.get_running_loop().call_later(left, give_up)
         try:
             await writer.drain()
         finally:
@@ -226,7 +215,7 @@ class Connection:
                 if broken:
                     raise ConnectionLostError(broken, untouched=False)
                 reached = kernel.reached(self._socket, wanted)
-                left = deadline - self._clock()
+                left = deadline - self._clocks.monotonic()
                 if reached >= wanted or left <= 0:
                     return reached
                 if eventful:
@@ -234,7 +223,7 @@ class Connection:
                     if kernel.reached(self._socket, wanted) >= wanted:
                         continue  # to the way out above
                 # There is no event for an acknowledgement, and one segment may outlast the event for the rest.
-                await asyncio.sleep(min(pause, max(0.0, deadline - self._clock())))
+                await asyncio.sleep(min(pause, max(0.0, deadline - self._clocks.monotonic())))
                 pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
         finally:
             if eventful:
@@ -248,22 +237,56 @@ class Connection:
                 return Delivery.ANSWERED
             if self.ended is not None:
                 raise ConnectionLostError(str(self.ended), untouched=False)
-            left = deadline - self._clock()
+            left = deadline - self._clocks.monotonic()
             if left <= 0:
                 return kernel.reached(self._socket, Delivery.ACKNOWLEDGED)
             await loops.loop_needed()
             await streams.ready(self._socket, "read", left)
 
-    def harvest(self) -> list[Harvested]:
+    def harvest(self, *, idle_limit: float = math.inf, age_limit: float = math.inf) -> list[Harvested]:
         """Read, without waiting, the answers that have arrived; each is returned once, oldest first.
 
         Afterwards `ended` tells whether the connection can still be written to: a peer that has closed, has asked
-        to close, writes what nobody asked for or does not speak HTTP ends it, and so does `PATIENCE` seconds of
-        silence. Never raises for what arrives, and reads a bounded amount.
+        to close, writes what nobody asked for or does not speak HTTP ends it, and so does silence. Never raises for
+        what arrives, and reads a bounded amount.
+
+        Args:
+            idle_limit: Seconds after the last write from which it is not used again, by whichever clock says more.
+            age_limit: Seconds after opening from which it is not used again, once nothing is unanswered.
         """
         self._read()
+        if self.ended is None:
+            self._look_at_the_clocks(idle_limit, age_limit)
         harvested, self._harvested = self._harvested, []
         return harvested
+
+    def _look_at_the_clocks(self, idle_limit: float, age_limit: float) -> None:
+        """End what a load balancer, a NAT gateway or the peer has forgotten, or is about to."""
+        idle = self._clocks.since(self._used)
+        if idle > idle_limit:
+            self._lost(f"it was idle for {idle:.0f} s" if idle < math.inf else "the wall clock was set back")
+        elif not self._unanswered:
+            if self._clocks.since(self._opened) > age_limit:
+                self._lost(f"it is older than {age_limit:.0f} s")
+        elif self._clocks.monotonic() - self._unanswered[0].written.monotonic > PATIENCE:
+            self._lost(f"the peer has left a report unanswered for {PATIENCE:.0f} s")
+        elif self._is_silent():
+            self._lost("the peer does not acknowledge what was transmitted")
+
+    def _is_silent(self) -> bool:
+        """Whether the oldest report was transmitted and not acknowledged, though the peer has had the time.
+
+        A peer whose window is shut is not silent: it acknowledges what it has taken, and the rest is not transmitted.
+        """
+        oldest = self._unanswered[0]
+        seconds = self._clocks.since(oldest.written)
+        if seconds < SILENCE:
+            return False
+        untransmitted, unacknowledged = kernel.queues(self._socket)
+        written_later = self._written_bytes - oldest.written_bytes
+        if not unacknowledged > written_later >= untransmitted:
+            return False
+        return seconds > SILENCE + _ROUND_TRIPS_OF_SILENCE * kernel.round_trip(self._socket)
 
     def _read(self) -> None:
         left = _LIMIT_HARVEST_BYTES
@@ -271,20 +294,40 @@ class Connection:
             try:
                 wire = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
-                break
+                return
             except OSError as error:  # a reset, most often
                 self._lost(streams.in_words(error))
-                break
+                return
             left -= len(wire)
             self._take(wire)
-        if self._unanswered and self._clock() - self._unanswered[0][1] > PATIENCE:
-            self._lost(f"the peer has left a report unanswered for {PATIENCE:.0f} s")
 
     def _take(self, wire: bytes) -> None:
-        """Read on in the answers; `wire` is empty at the end of the stream."""
+        """Read on in what the peer wrote; `wire` is empty at the end of the stream."""
+        if self._tls is not None and wire:
+            self._take_inside(self._tls, wire)
+        else:
+            self._take_plain(wire)
+
+    def _take_inside(self, tls: Tls, wire: bytes) -> None:
         try:
-            if wire:
-                self._parser.feed(wire if self._transform is None else self._transform.inbound(wire))
+            plain = tls.inbound(wire)
+        except ConnectionLostError as error:
+            self._end(error)
+            return
+        if plain:
+            self._take_plain(plain)
+        if self.ended is None and tls.ended:
+            self._take_plain(b"")
+
+    def _take_plain(self, plain: bytes) -> None:
+        """Read on in the answers; `plain` is empty at their end.
+
+        That the end comes without TLS's close alert, so that somebody else may have made it (RFC 8446, 6.1), changes
+        nothing: a status is read whole or not at all, and of a body nothing is kept.
+        """
+        try:
+            if plain:
+                self._parser.feed(plain)
             else:
                 self._parser.end()
         except AnswerError as error:
@@ -293,64 +336,19 @@ class Connection:
             if not self._unanswered:
                 self._lost("the peer answered what nobody asked")
                 return
-            self._harvested.append(Harvested(self._unanswered.popleft()[0], answer))
+            self._harvested.append(Harvested(self._unanswered.popleft().number, answer))
+            self.answered += 1
             if not answer.keep_alive:
                 self._lost("the peer asked to close")
                 return
-        if not wire:
+        if not plain:
             self._lost("the peer has closed")
         elif self._parser.unfinished and not self._unanswered:
             self._lost("the peer writes what nobody asked for")
 
-    async def _adopt(self) -> asyncio.StreamWriter:
-        """Put a new stream, in the loop that is in use, on the socket (0.2 ms); what is on its way stays."""
-        await loops.loop_needed()
-        self._detach()
-        try:
-            reader, writer = await streams.open_paused(sock=self._socket.dup())
-        except OSError as error:
-            self._lost(streams.in_words(error))
-            raise ConnectionLostError(streams.in_words(error), untouched=True) from error
-        self._attach(writer)
-        self._take_over(reader)
-        if self.ended is not None:
-            raise ConnectionLostError(str(self.ended), untouched=True)
-        return writer
-
-    def _attach(self, writer: asyncio.StreamWriter) -> None:
-        # With a limit of 0, `drain` returns exactly when nothing is left in this process.
-        writer.transport.set_write_buffer_limits(high=0)
-        self._writer = writer
-        self._loop = asyncio.get_running_loop()
-        self._passing = not loops.outlives_its_caller(self._loop)
-
-    def _take_over(self, reader: asyncio.StreamReader) -> None:
-        """Take what the stream has read before it was paused: nothing on the standard loop, but uvloop is faster."""
-        while self.ended is None and not reader.at_eof():
-            reading = reader.read(_READ_BYTES)
-            try:
-                reading.send(None)
-            except StopIteration as read:  # it did not have to wait
-                self._take(read.value)
-            else:
-                reading.close()
-                return
-
     def rest(self) -> None:
-        """Called between two uses: leaves a loop that may be gone by the next one. The process's own loop stays."""
-        if self._passing:
-            self._detach()
-
-    def _detach(self) -> None:
-        """Give up the stream and keep the socket. The loop closes the stream's duplicate when it next runs."""
-        if self._writer is None or self._loop is None:
-            return
-        if self._loop is loops.current():
-            streams.abort(self._writer)
-        else:
-            with contextlib.suppress(RuntimeError):  # its owner has closed that loop, and the stream with it
-                self._loop.call_soon_threadsafe(streams.abort, self._writer)
-        self._writer = self._loop = None
+        """Called between two uses: leaves a loop that may be gone by the next one."""
+        self._stream.rest()
 
     async def close(self, *, deadline: float) -> None:
         """Close in order: only once all is acknowledged and answered, or the deadline has come.
@@ -360,7 +358,7 @@ class Connection:
         """
         try:
             while self.ended is None and self._unanswered:
-                left = deadline - self._clock()
+                left = deadline - self._clocks.monotonic()
                 if left <= 0:
                     break
                 await loops.loop_needed()
@@ -371,6 +369,12 @@ class Connection:
         await loops.loop_needed()
         await asyncio.sleep(0)  # the loop closes the stream's duplicate of the socket
 
+    def disown(self) -> None:
+        """Forget the connection in a forked child, without a word on the wire: it is the parent's."""
+        self.ended = ConnectionLostError("it belongs to the parent process", untouched=True)
+        self._stream.disown()
+        self._socket.close()  # this process's copy; the parent's stays open
+
     def _lost(self, why: str) -> None:
         self._end(ConnectionLostError(why, untouched=False))
 
@@ -379,13 +383,18 @@ class Connection:
         if self.ended is not None:
             return
         self.ended = why
-        self._detach()
+        half_written = self._stream.unwritten_bytes > 0
+        self._stream.detach()
+        farewell = b"" if self._tls is None else self._tls.closing()
         with contextlib.suppress(OSError):  # it was broken before, or nothing is there
             # Closing a socket with unread input makes a reset, which throws away what the kernel still holds
             # (net/ipv4/tcp.c, `tcp_close`). So what is there is read first, as much as a harvest would.
             for _ in range(_LIMIT_HARVEST_BYTES // _READ_BYTES):
                 if len(self._socket.recv(_READ_BYTES)) < _READ_BYTES:
                     break
+        with contextlib.suppress(OSError):  # it was broken before
+            if farewell and not half_written:  # in the middle of a record it would be taken for a part of that
+                self._socket.send(farewell)
         with contextlib.suppress(OSError):  # it was broken before
             # At once, though the stream's duplicate is only closed when its loop next runs.
             self._socket.shutdown(socket.SHUT_RDWR)

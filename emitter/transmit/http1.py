@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from httptools import HttpParserError, HttpResponseParser
 
 from emitter.errors import AnswerError, ConfigurationError
+from emitter.transmit.http_date import parse_http_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +44,9 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5: visible characters, space, tab, obs-text
 _TARGET = re.compile(r"[\x21-\x7e]+")  # RFC 9112, 3.2: no white space, no control character
 
-_OURS = {"connection", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"} | {
+_SECONDS = re.compile(rb"[0-9]{1,10}")  # RFC 9110, 10.2.3: `delay-seconds`
+
+_OURS = {"connection", "cookie", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"} | {
     "content-encoding",
     "content-length",
     "content-type",
@@ -77,11 +80,16 @@ class Request:
             _check_name(name)
             _check_value(name, value)
         head = f"POST {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields)
-        self._head = head.encode("latin-1") + b"Content-Length: "
+        self._head = head.encode("latin-1")
 
-    def encode(self, body: bytes | bytearray) -> bytes:
-        """The whole request as one run of bytes: the one copy that is made of the body."""
-        return b"".join((self._head, b"%d\r\n\r\n" % len(body), body))
+    def encode(self, body: bytes | bytearray, cookies: bytes = b"") -> bytes:
+        """The whole request as one run of bytes: the one copy that is made of the body.
+
+        Args:
+            body: The report.
+            cookies: The whole field, its line break included; empty for none.
+        """
+        return b"".join((self._head, cookies, b"Content-Length: %d\r\n\r\n" % len(body), body))
 
 
 def _check_name(name: str) -> None:
@@ -119,6 +127,20 @@ class Answer:
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     keep_alive: bool
+
+    def retry_after(self, now: float) -> float | None:
+        """Seconds for which the peer asks to be left alone (RFC 9110, 10.2.3); `None` if it does not.
+
+        Args:
+            now: Seconds since 1970; the peer may give a date.
+        """
+        for name, value in self.headers:
+            if name == b"retry-after":
+                if _SECONDS.fullmatch(value):
+                    return float(value)
+                date = parse_http_date(value)
+                return None if date is None else max(0.0, date - now)
+        return None
 
 
 class AnswerParser:

@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emitter.transmit.connection import Connection
+from emitter.clocks import Clocks
 from emitter.transmit.delivery import Delivery
+from emitter.transmit.opening import Opening
 
 if TYPE_CHECKING:
+    from emitter.transmit.connection import Connection
     from tests.scripted_peer import ScriptedPeer
 
 SMALL = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nsmall"
@@ -24,7 +26,10 @@ def open_descriptors() -> int:
 
 
 async def connect(peer: ScriptedPeer, clock=time.monotonic) -> Connection:
-    return await Connection.open("127.0.0.1", peer.port, deadline=clock() + 5, clock=clock)
+    opening = Opening("127.0.0.1", peer.port, tls=None, clocks=Clocks(monotonic=clock))
+    connection = await opening.finish(clock() + 5)
+    await connection.prepare()
+    return connection
 
 
 async def transmit(

@@ -3,12 +3,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 
 import pytest
 
 from emitter.errors import AnswerError, ConnectionLostError
-from emitter.transmit.connection import PATIENCE, Connection
+from emitter.transmit.connection import PATIENCE
 from emitter.transmit.delivery import Delivery
 from tests.scripted_peer import wait_readable
 from tests.transmit.connections import SMALL, connect, transmit
@@ -167,26 +166,3 @@ async def test_what_comes_before_the_first_request_is_never_missed(peer):
             connection.harvest()
 
         assert "nobody asked" in str(connection.ended)
-
-
-async def test_a_transform_stands_between_the_bytes_and_the_stream(peer):
-    """The seam for TLS: everything written goes through it, and everything read."""
-
-    class Flip:
-        def outbound(self, plain: bytes) -> bytes:
-            return bytes(byte ^ 0xFF for byte in plain)
-
-        inbound = outbound
-
-    flip = Flip()
-    _, writer = await asyncio.open_connection("127.0.0.1", peer.port)
-    connection = Connection(writer, clock=time.monotonic, transform=flip)
-    await transmit(connection, SMALL)
-    other_end = peer.accept()
-    wire = other_end.socket.recv(1_000)
-    other_end.write(flip.outbound(b"HTTP/1.1 204 No Content\r\n\r\n"))
-    wait_readable(connection._socket)
-
-    assert flip.inbound(wire) == SMALL
-    assert [answer.status for _, answer in connection.harvest()] == [204]
-    await connection.close(deadline=time.monotonic())

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
 
 from emitter import loop as loops
-from emitter.errors import ConnectError, ConnectionLostError
-from emitter.transmit.connection import Connection
-from tests.scripted_peer import ScriptedPeer, wait_readable
+from emitter.errors import ConnectionLostError
+from tests.scripted_peer import wait_readable
 from tests.transmit.connections import connect, open_descriptors, transmit
+
+if TYPE_CHECKING:
+    from emitter.transmit.connection import Connection
 
 
 def test_a_connection_outlives_the_loop_in_which_it_was_opened(peer):
@@ -67,21 +69,6 @@ def test_answers_that_wait_are_not_eaten_by_a_faster_loop(peer):
         other_end.answer(200)
         wait_readable(connection._socket)
     loops.run(connection.close(deadline=time.monotonic()))
-
-
-@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("can't register atexit")])
-async def test_whatever_keeps_a_connection_from_opening_is_a_connect_error(peer, monkeypatch, error):
-    """No descriptor left, no thread left for the resolver: never anything that escapes a flush."""
-
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr("emitter.transmit.connection.os.dup", fail)
-
-    with pytest.raises(ConnectError, match=r"no connection to 127\.0\.0\.1"):
-        await connect(peer)
-    monkeypatch.undo()
-    await asyncio.sleep(0)
 
 
 def test_a_connection_that_cannot_be_adopted_leaves_the_request_untouched(peer):
@@ -148,53 +135,3 @@ async def test_close_does_not_wait_beyond_its_deadline(peer):
 
     assert other_end.read_request().body == b"small"
     assert other_end.is_closed_by_client()
-
-
-async def test_a_refused_connection_says_by_whom_and_why(peer):
-    """Host, port and the operating system's words."""
-    port = peer.port
-    peer.close()
-
-    with pytest.raises(ConnectError, match=f"no connection to 127.0.0.1 port {port}") as caught:
-        await Connection.open("127.0.0.1", port, deadline=time.monotonic() + 5, clock=time.monotonic)
-    assert "refused" in caught.value.cause.lower()
-
-
-@pytest.mark.parametrize("host", ["x" * 64 + ".example", "host.invalid"])
-async def test_a_name_that_leads_nowhere_is_a_refused_connection_too(host):
-    """Whether the resolver does not know it, or it cannot be a name at all."""
-    with pytest.raises(ConnectError, match=f"no connection to {host} port 80"):
-        await Connection.open(host, 80, deadline=time.monotonic() + 5, clock=time.monotonic)
-
-
-async def test_a_connection_that_does_not_open_in_time_is_given_up():
-    """A listener with a full queue drops what comes; the budget ends the wait, and nothing is left behind."""
-    peer = ScriptedPeer(backlog=0)
-    before = open_descriptors()
-    first = socket.create_connection(("127.0.0.1", peer.port))
-
-    with pytest.raises(ConnectError, match="the budget ended"):
-        await Connection.open("127.0.0.1", peer.port, deadline=time.monotonic() + 0.05, clock=time.monotonic)
-    await asyncio.sleep(0)
-    first.close()
-    assert open_descriptors() == before
-    peer.close()
-
-
-async def test_opening_can_be_cancelled_without_leaving_anything_behind():
-    """Also in the moment in which the connection is already there."""
-    peer = ScriptedPeer()
-    before = open_descriptors()
-    for turns in range(6):
-        task = asyncio.ensure_future(connect(peer))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()._lost("it was open already")
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    assert open_descriptors() == before
-    peer.close()

@@ -1,0 +1,50 @@
+"""Owns the two clocks of a sandbox, and how much time has gone by both. Knows nothing of what is timed.
+
+While a sandbox is frozen the monotonic clock may stand still, and the wall clock may jump; neither alone tells how
+long ago something was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Clocks", "Moment"]
+
+
+class Moment(NamedTuple):
+    """One moment, on both clocks, in seconds."""
+
+    monotonic: float
+    wall: float
+
+
+class Clocks:
+    """Both clocks.
+
+    Args:
+        monotonic: Seconds since some moment; never goes back, may stand still in a freeze.
+        wall: Seconds since 1970; may be set forward and back.
+    """
+
+    __slots__ = ("monotonic", "wall")
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self.monotonic = monotonic
+        self.wall = wall
+
+    def now(self) -> Moment:
+        """This moment."""
+        return Moment(self.monotonic(), self.wall())
+
+    def since(self, moment: Moment) -> float:
+        """Seconds since a moment, by the clock that says more; infinite if the wall clock was set back since.
+
+        So it is never less than what has gone by, and what depends on it is given up too early rather than too late.
+        """
+        wall = self.wall() - moment.wall
+        return math.inf if wall < 0 else max(wall, self.monotonic() - moment.monotonic)

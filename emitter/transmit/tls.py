@@ -1,0 +1,191 @@
+"""Owns TLS as a transform of bytes, over `ssl.MemoryBIO`. Never sees a socket, a clock or a metric.
+
+asyncio's own TLS hides what it has not written yet, and cannot resume a session (cpython#79152). Here the stream
+stays a plain one, whose `drain` is exact, and the state of TLS belongs to no event loop.
+
+Source: RFC 8446 (TLS 1.3), RFC 5246 (TLS 1.2), RFC 7301 (ALPN). The records are OpenSSL's; what is added here is
+when to feed it, what to keep for the next connection, and how much is too much.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import NoReturn
+
+from emitter.errors import ConnectionLostError, TlsError
+
+__all__ = ["LIMIT_HANDSHAKE_BYTES", "LIMIT_OWED_BYTES", "Tls", "TlsClient", "default_context"]
+
+LIMIT_HANDSHAKE_BYTES = 256 * 1024
+"""What a peer may write before the handshake is over. OpenSSL takes up to 100 KiB of certificates."""
+
+LIMIT_OWED_BYTES = 16 * 1024
+"""What a peer may make us owe it between two reports. An answer to a key update is some 40 bytes, so this is 400 of
+them (RFC 8446, 4.6.3), and nothing honest has more than a few."""
+
+_READ_BYTES = 64 * 1024
+
+_HTTP1 = "http/1.1"  # RFC 7301, 6
+
+
+def default_context() -> ssl.SSLContext:
+    """Verified against the operating system's trust store, TLS 1.2 at least. Takes 20 ms and more."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols([_HTTP1])
+    # A renegotiation (TLS 1.2) would make writing wait for reading, and a peer could ask for any number of them.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+class TlsClient:
+    """What all TLS connections to one endpoint share: whom to trust, which name to verify, the last session.
+
+    Args:
+        host: The name (or address) that the certificate must be for.
+        port: For what is said when it fails.
+        context: Whom to trust, and more. `None`: `default_context`, made when it is first needed.
+    """
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        self.host = host
+        self.port = port
+        self.session: ssl.SSLSession | None = None
+        self._context = context
+
+    def begin(self) -> Tls:
+        """A new connection's TLS, which resumes the last session if the peer lets it.
+
+        Raises:
+            TlsError: The context cannot be used for this host.
+        """
+        try:
+            if self._context is None:
+                self._context = default_context()
+            return Tls(self, self._context)
+        except (ssl.SSLError, ValueError, OSError) as error:  # no name at all; a trust store that cannot be read
+            raise TlsError(self.host, self.port, _in_words(error)) from error
+
+
+class Tls:
+    """The TLS of one connection: handshake, bytes out, bytes in, close alert. Made by `TlsClient.begin`.
+
+    Attributes:
+        established: Whether the handshake is over.
+        ended: Whether the peer has said that it writes no more (its close alert).
+    """
+
+    def __init__(self, client: TlsClient, context: ssl.SSLContext) -> None:
+        self.established = False
+        self.ended = False
+        self._client = client
+        self._handshake_bytes = 0
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # A name may be written with a dot at its end, a certificate's never is (RFC 6066, 3).
+        name = client.host.removesuffix(".")
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name, session=client.session)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the peer took up the session that was offered."""
+        return bool(self._ssl.session_reused)
+
+    def handshake(self, wire: bytes = b"") -> bytes:
+        """Go on with the handshake.
+
+        Args:
+            wire: What the peer wrote; empty at the beginning.
+
+        Returns:
+            What is to be written to the peer.
+
+        Raises:
+            TlsError: It failed; why, and what to do about it. `owed` then holds the alert that tells the peer.
+        """
+        self._handshake_bytes += len(wire)
+        if self._handshake_bytes > LIMIT_HANDSHAKE_BYTES:
+            self._fail(f"more than {LIMIT_HANDSHAKE_BYTES} bytes of handshake")
+        self._incoming.write(wire)
+        try:
+            self._ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            return self.owed()
+        except (ssl.SSLError, ValueError) as error:
+            self._fail(_in_words(error), error)
+        chosen = self._ssl.selected_alpn_protocol()
+        if chosen not in {None, _HTTP1}:
+            self._fail(f"the peer chose {chosen} to be spoken, and not {_HTTP1}; mend ssl_context=")
+        self.established = True
+        return self.owed()
+
+    def owed(self) -> bytes:
+        """What TLS itself wants to be written: handshake, alerts, answers to key updates."""
+        return self._outgoing.read()
+
+    def outbound(self, plain: bytes) -> bytes:
+        """What is to be written so that the peer reads `plain`.
+
+        Raises:
+            ConnectionLostError: Nothing can be written any more; no byte was.
+        """
+        left = memoryview(plain)
+        try:
+            while left:
+                left = left[self._ssl.write(left) :]  # a record, 16 KiB, at a time
+        except ssl.SSLError as error:
+            raise ConnectionLostError(f"TLS: {_in_words(error)}", untouched=True) from error
+        return self._outgoing.read()
+
+    def inbound(self, wire: bytes) -> bytes:
+        """What the peer wrote, as far as `wire` completes it; session tickets are kept for the next connection.
+
+        Raises:
+            ConnectionLostError: It is no TLS, was tampered with, or makes us owe too much.
+        """
+        self._incoming.write(wire)
+        plain = []
+        try:
+            while not self.ended:
+                piece = self._ssl.read(_READ_BYTES)
+                if piece:
+                    plain.append(piece)
+                else:
+                    self.ended = True
+        except ssl.SSLWantReadError:
+            pass  # that was all
+        except ssl.SSLError as error:
+            raise ConnectionLostError(f"TLS: {_in_words(error)}", untouched=False) from error
+        if self._outgoing.pending > LIMIT_OWED_BYTES:
+            raise ConnectionLostError(f"TLS: the peer asks for more than {LIMIT_OWED_BYTES} bytes", untouched=False)
+        # With TLS 1.3 a ticket comes after the handshake (RFC 8446, 4.6.1), so only now there may be one.
+        session = self._ssl.session
+        if session is not None and (session.has_ticket or self._ssl.version() != "TLSv1.3"):
+            self._client.session = session
+        return b"".join(plain)
+
+    def closing(self) -> bytes:
+        """The alert that says we write no more (RFC 8446, 6.1).
+
+        To be called for a connection that broke as well, though nobody will get the alert: OpenSSL never resumes a
+        session whose connection was not closed (`ssl_clear_bad_session`).
+        """
+        with contextlib.suppress(ssl.SSLError):  # it wants the peer's alert too; or it failed before
+            self._ssl.unwrap()
+        return self._outgoing.read()
+
+    def _fail(self, cause: str, error: BaseException | None = None) -> NoReturn:
+        raise TlsError(self._client.host, self._client.port, cause) from error
+
+
+def _in_words(error: Exception) -> str:
+    """What OpenSSL says, without the places in its source code, and with what the user can do about it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the peer's certificate was not accepted: {error.verify_message}; expected one that this machine trusts "
+            "for this name (ssl_context= brings a trust store of one's own)"
+        )
+    reason = getattr(error, "reason", None)
+    if reason == "WRONG_VERSION_NUMBER":
+        return "what the peer speaks is not TLS; is it an http:// endpoint?"
+    return str(reason).lower().replace("_", " ") if reason else str(error)
