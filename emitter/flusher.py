@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emitter.encode import Encoder
+    from emitter.errors import EmitterError
     from emitter.record.registry import Registry
     from emitter.settings import Settings
 
@@ -175,7 +176,7 @@ class Flusher:
         verdicts = self._harvest()  # first: it may tell that nothing has to be written, and it frees places
         reason = await self._reason_to_withhold(last=last)
         if reason is not None:
-            if reason is Withheld.BACKING_OFF and self._network.waiting:
+            if self._opening is not None:  # what an earlier budget cut short is still under way
                 self._note_undelivered(timeout)
             return self._withhold(reason, started, verdicts)
         self._reported += 1
@@ -245,19 +246,21 @@ class Flusher:
             else:
                 self._receiver.fail(harvested[-1].answer.retry_after(now))
         if connection.ended is not None:
-            self._give_up(connection)
+            self._give_up(connection, connection.ended)
         return verdicts
 
-    def _give_up(self, connection: Connection) -> None:
+    def _give_up(self, connection: Connection, why: EmitterError) -> None:
         self._connection = None
-        if connection.unanswered:  # perhaps received, perhaps not: the totals go out again either way
-            self._ledger.failed["unanswered"] += connection.unanswered
-        if isinstance(connection.ended, PeerError):
-            self._ledger.note_error(connection.ended)
+        if connection.unanswered:  # the totals go out again
+            self._ledger.note_unanswered(connection.unanswered, why)
         # A connection that is lost costs its reports, and the next goes out at once. Somebody who takes connections
         # and never answers on any, or not in HTTP, is another matter.
         fruitless = connection.unanswered > 0 and connection.answered == 0
         self._fruitless = self._fruitless + 1 if fruitless else 0
+        if isinstance(why, PeerError):
+            self._ledger.note_error(why)
+        elif self._fruitless > 1:
+            self._ledger.note_fruitless(why)
         if self._fruitless > 1:
             self._receiver.fail()
 

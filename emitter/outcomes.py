@@ -146,6 +146,8 @@ class Ledger:
         """Count a flush that wrote no report; the one count that flushes come to at the same time."""
         with self._lock:
             self._withheld[reason] += 1
+        if reason is Withheld.UNANSWERED:
+            self._note("receiver", reason.value, "too many wait for their answer; is the receiver overloaded?")
         if reason is Withheld.BUSY:
             self._note(
                 "network",
@@ -156,7 +158,15 @@ class Ledger:
     def note_delivered(self) -> None:
         """A report got as far as asked."""
         self._undelivered_in_a_row = 0
-        self._note("network", "", "get through")
+
+    def note_unanswered(self, reports: int, why: EmitterError) -> None:
+        """A connection ended with reports that nobody will answer: perhaps received, perhaps not."""
+        self.failed["unanswered"] += reports
+        self.last_error = why
+
+    def note_fruitless(self, why: EmitterError) -> None:
+        """Another connection in a row ended without a single answer; log it once."""
+        self._note("receiver", "fruitless", f"nothing is answered: {why}")
 
     def note_undelivered(self, budget: float, round_trip: float) -> None:
         """A flush whose budget ended too early, or that was withheld after one; the third in a row is logged.
@@ -189,6 +199,7 @@ class Ledger:
         """Count an answer; log it if the receiver changed its mind."""
         status = verdict.status
         self.verdicts[status] += 1
+        self._note("network", "", "get through")  # only an answer shows that: what was transmitted may have been lost
         if verdict.outcome is Outcome.ACCEPTED:
             self._note("receiver", "", "are accepted")
         else:

@@ -46,6 +46,9 @@ _ROUND_TRIPS_OF_SILENCE = 4
 
 _READ_BYTES = 64 * 1024
 _LIMIT_HARVEST_BYTES = 4 * _READ_BYTES  # of one harvest: what a peer can make a single flush read
+_LIMIT_HARVEST_SECONDS = 0.005
+"""Of one harvest, beyond what one read brings: it comes before the budget is looked at. An honest answer takes some
+microseconds, and what is left is read at the next flush."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _PAUSE_GROWTH = 0.0005, 0.05, 1.5
 """Seconds between two looks at a queue that gives no event: from half a round trip, growing, because a peer may
@@ -290,7 +293,8 @@ class Connection:
 
     def _read(self) -> None:
         left = _LIMIT_HARVEST_BYTES
-        while self.ended is None and left > 0:
+        until = self._clocks.monotonic() + _LIMIT_HARVEST_SECONDS
+        while self.ended is None and left > 0 and self._clocks.monotonic() < until:
             try:
                 wire = self._socket.recv(_READ_BYTES)
             except BlockingIOError:

@@ -112,7 +112,8 @@ class CookieStore:
         return self._field
 
     def clear(self) -> None:
-        """Forget every cookie. What was dropped stays counted."""
+        """Begin anew, in another sandbox: no cookies, and none dropped."""
+        self.dropped = 0
         self._cookies.clear()
         self._field_expires = _FORGOTTEN
 

@@ -153,6 +153,7 @@ class AnswerParser:
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
         self._answers: list[Answer] = []
+        self._refusal: AnswerError | None = None  # what a callback has raised; httptools does not always hand it on
         self._headers: list[tuple[bytes, bytes]] = []
         self._interim = 0
         self._body_bytes = 0
@@ -181,9 +182,8 @@ class AnswerParser:
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
-            # What a callback raises arrives here as the cause.
-            if isinstance(error.__context__, AnswerError):
-                raise error.__context__ from None
+            if self._refusal is not None:
+                raise self._refusal from None
             raise AnswerError(f"not an HTTP/1.1 answer: {error}") from None
         if self._head_bytes > LIMIT_HEAD_BYTES + len(data):
             # Counted by what was fed, since llhttp keeps an unfinished field to itself; the last feed is let pass,
@@ -206,16 +206,16 @@ class AnswerParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a field."""
         if len(self._headers) >= LIMIT_HEADERS:
-            raise AnswerError(f"more than {LIMIT_HEADERS} header fields")
+            raise self._refuse(f"more than {LIMIT_HEADERS} header fields")
         self._headers.append((name.lower(), value.strip(b" \t")))  # RFC 9112, 5.1: no white space around values
 
     def on_headers_complete(self) -> None:
         """Decide what kind of body follows."""
         status = self._parser.get_status_code()
         if status == 101:
-            raise AnswerError("the peer switched protocols (101), which nobody asked for")
+            raise self._refuse("the peer switched protocols (101), which nobody asked for")
         if self._parser.get_http_version() not in {"1.0", "1.1"}:
-            raise AnswerError(f"HTTP/{self._parser.get_http_version()} on an HTTP/1.1 connection")
+            raise self._refuse(f"HTTP/{self._parser.get_http_version()} on an HTTP/1.1 connection")
         # RFC 9112, 6.3. What has no body for its status (1xx, 204, 304) llhttp completes at once.
         self._in_body_until_close = status >= 200
         for name, value in self._headers:
@@ -227,16 +227,20 @@ class AnswerParser:
         self._head_bytes = 0
         self._body_bytes += len(body)
         if self._body_bytes > LIMIT_BODY_BYTES:
-            raise AnswerError(f"more than {LIMIT_BODY_BYTES} bytes of body")
+            raise self._refuse(f"more than {LIMIT_BODY_BYTES} bytes of body")
 
     def on_message_complete(self) -> None:
         """An answer has ended, final or interim."""
         if self._parser.get_status_code() < 200:
             self._interim += 1
             if self._interim > LIMIT_INTERIM:
-                raise AnswerError(f"more than {LIMIT_INTERIM} interim answers before a final one")
+                raise self._refuse(f"more than {LIMIT_INTERIM} interim answers before a final one")
             return
         self._complete(keep_alive=self._parser.should_keep_alive())
+
+    def _refuse(self, why: str) -> AnswerError:
+        self._refusal = AnswerError(why)
+        return self._refusal
 
     def _complete(self, *, keep_alive: bool) -> None:
         self._in_body_until_close = self._in_answer = False

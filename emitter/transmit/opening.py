@@ -163,7 +163,7 @@ class Opening:
             except RuntimeError as error:  # no thread can be started, at the interpreter's exit or at a limit
                 theirs.close()
                 raise ConnectError(self._host, self._port, str(error)) from error
-            while not found:
+            while not _is_ready(ours, select.POLLIN):
                 yield _Wait(readable=(ours,))
         result = found[0]
         if isinstance(result, Exception):

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from emitter.errors import ConnectionLostError, TlsError
 
-__all__ = ["LIMIT_HANDSHAKE_BYTES", "LIMIT_OWED_BYTES", "Tls", "TlsClient", "default_context"]
+__all__ = ["LIMIT_HANDSHAKE_BYTES", "LIMIT_IDLE_BYTES", "LIMIT_OWED_BYTES", "Tls", "TlsClient", "default_context"]
 
 LIMIT_HANDSHAKE_BYTES = 256 * 1024
 """What a peer may write before the handshake is over. OpenSSL takes up to 100 KiB of certificates."""
@@ -24,7 +24,12 @@ LIMIT_OWED_BYTES = 16 * 1024
 """What a peer may make us owe it between two reports. An answer to a key update is some 40 bytes, so this is 400 of
 them (RFC 8446, 4.6.3), and nothing honest has more than a few."""
 
+LIMIT_IDLE_BYTES = 20 * 1024
+"""What a peer may write without any content in it: one record that is not complete yet (RFC 8446, 5.2: 16 KiB and a
+little), tickets, key updates. A key update of 27 bytes takes OpenSSL 8 us, so this is 6 ms of them."""
+
 _READ_BYTES = 64 * 1024
+_FEED_BYTES = 4 * 1024  # at a time, so that the limits are looked at before much more has been worked through
 
 _HTTP1 = "http/1.1"  # RFC 7301, 6
 
@@ -81,6 +86,7 @@ class Tls:
         self.ended = False
         self._client = client
         self._handshake_bytes = 0
+        self._idle_bytes = 0  # since the last content
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # A name may be written with a dot at its end, a certificate's never is (RFC 6066, 3).
         name = client.host.removesuffix(".")
@@ -134,7 +140,7 @@ class Tls:
             while left:
                 left = left[self._ssl.write(left) :]  # a record, 16 KiB, at a time
         except ssl.SSLError as error:
-            raise ConnectionLostError(f"TLS: {_in_words(error)}", untouched=True) from error
+            self._lose(_in_words(error), error, untouched=True)
         return self._outgoing.read()
 
     def inbound(self, wire: bytes) -> bytes:
@@ -143,7 +149,25 @@ class Tls:
         Raises:
             ConnectionLostError: It is no TLS, was tampered with, or makes us owe too much.
         """
-        self._incoming.write(wire)
+        plain = []
+        for start in range(0, len(wire) or 1, _FEED_BYTES):
+            fed = wire[start : start + _FEED_BYTES]
+            self._incoming.write(fed)
+            content = self._read()
+            plain += content
+            self._idle_bytes = 0 if content else self._idle_bytes + len(fed)
+            if self._idle_bytes > LIMIT_IDLE_BYTES:
+                self._lose(f"more than {LIMIT_IDLE_BYTES} bytes without any content")
+            if self._outgoing.pending > LIMIT_OWED_BYTES:
+                self._lose(f"the peer asks for more than {LIMIT_OWED_BYTES} bytes")
+        # With TLS 1.3 a ticket comes after the handshake (RFC 8446, 4.6.1), so only now there may be one.
+        session = self._ssl.session
+        if session is not None and (session.has_ticket or self._ssl.version() != "TLSv1.3"):
+            self._client.session = session
+        return b"".join(plain)
+
+    def _read(self) -> list[bytes]:
+        """The content of what was fed, as far as records are complete."""
         plain = []
         try:
             while not self.ended:
@@ -155,14 +179,8 @@ class Tls:
         except ssl.SSLWantReadError:
             pass  # that was all
         except ssl.SSLError as error:
-            raise ConnectionLostError(f"TLS: {_in_words(error)}", untouched=False) from error
-        if self._outgoing.pending > LIMIT_OWED_BYTES:
-            raise ConnectionLostError(f"TLS: the peer asks for more than {LIMIT_OWED_BYTES} bytes", untouched=False)
-        # With TLS 1.3 a ticket comes after the handshake (RFC 8446, 4.6.1), so only now there may be one.
-        session = self._ssl.session
-        if session is not None and (session.has_ticket or self._ssl.version() != "TLSv1.3"):
-            self._client.session = session
-        return b"".join(plain)
+            self._lose(_in_words(error), error)
+        return plain
 
     def closing(self) -> bytes:
         """The alert that says we write no more (RFC 8446, 6.1).
@@ -173,6 +191,9 @@ class Tls:
         with contextlib.suppress(ssl.SSLError):  # it wants the peer's alert too; or it failed before
             self._ssl.unwrap()
         return self._outgoing.read()
+
+    def _lose(self, cause: str, error: BaseException | None = None, *, untouched: bool = False) -> NoReturn:
+        raise ConnectionLostError(f"TLS: {cause}", untouched=untouched) from error
 
     def _fail(self, cause: str, error: BaseException | None = None) -> NoReturn:
         raise TlsError(self._client.host, self._client.port, cause) from error
