@@ -23,12 +23,19 @@ class Bench:
     """A flusher on a peer, with a clock that stands still and no chance in its back-off."""
 
     def __init__(self, peer: ScriptedPeer, clock, encoder=None) -> None:
-        settings = Settings.resolve({}, endpoint=peer.endpoint, service="s", headers=None, delivery=None, timeout=None)
+        self._endpoint = peer.endpoint
+        settings = self.settings_with()
         self.clock = clock
+        self.wall: float | None = None  # where wall time differs
         self.registry = Registry(settings.resource)
         self.orders = self.registry.counter("orders")
-        clocks = Clocks(monotonic=clock, wall=clock)
+        clocks = Clocks(monotonic=clock, wall=lambda: clock() if self.wall is None else self.wall)
         self.flusher = Flusher(self.registry, encoder or OtlpEncoder(), settings, clocks=clocks, jitter=lambda: 1.0)
+
+    def settings_with(self, **more) -> Settings:
+        return Settings.resolve(
+            {}, endpoint=self._endpoint, service="s", headers=None, delivery=None, timeout=None, **more
+        )
 
     def flush(self, wanted: Delivery = Delivery.TRANSMITTED, timeout: float = 5.0, **more) -> Flush:
         return loops.run(self.flusher.flush(timeout, wanted, **more))
