@@ -168,16 +168,21 @@ class Ledger:
         """Another connection in a row ended without a single answer; log it once."""
         self._note("receiver", "fruitless", f"nothing is answered: {why}")
 
-    def note_undelivered(self, budget: float, round_trip: float) -> None:
+    def note_undelivered(self, budget: float, round_trip: float, waited: float) -> None:
         """A flush whose budget ended too early, or that was withheld after one; the third in a row is logged.
 
         Args:
             budget: Seconds that the flush had.
             round_trip: Seconds, as TCP has measured them; 0.0 if nothing came back so far.
+            waited: Seconds since the connection began to be opened.
         """
         self._undelivered_in_a_row += 1
         if self._undelivered_in_a_row == _MANY_IN_A_ROW:
-            measured = f"the round trip takes {round_trip * 1e3:.0f} ms" if round_trip else "no answer came back yet"
+            measured = (
+                f"the round trip takes {round_trip * 1e3:.0f} ms"
+                if round_trip
+                else f"nothing has come back in {waited * 1e3:.0f} ms"
+            )
             _log.warning(
                 "reports to %s: %d flushes in a row have delivered nothing. The budget is %.0f ms, and %s; a new "
                 "connection takes one round trip, two or three with TLS. Raise timeout= or EMITTER_TIMEOUT, or open "

@@ -196,9 +196,9 @@ def test_cookies_of_load_balancers_go_out_with_the_next_report_and_over_a_reconn
         peer,
         bench,
         200,
-        "Set-Cookie: AWSALB=one; Path=/",
+        "Set-Cookie: AWSALB=one;Path=/",
         "Set-Cookie: session=secret",
-        "Set-Cookie: AWSALBCORS=two; Path=/",
+        "Set-Cookie: AWSALBCORS=two;Path=/",
     )
     second = other_end.read_request()
     other_end.close()
@@ -235,5 +235,5 @@ def test_a_budget_below_the_way_is_logged_once_with_what_was_measured(caplog, cl
     assert [flush.withheld for flush in flushes] == [None] + [Withheld.BACKING_OFF] * 5
     assert len(caplog.records) == 2
     assert len(advice) == 1
-    assert "The budget is 20 ms, and no answer came back yet" in advice[0]
+    assert "The budget is 20 ms, and nothing has come back in " in advice[0]
     assert "connect_sync()" in advice[0]

@@ -8,6 +8,7 @@ import pytest
 from emitter.errors import ConfigurationError
 from emitter.settings import Settings
 
+ENDPOINT = "https://metrics.example.com/v1/metrics"
 README = Path(__file__).parent.parent.joinpath("README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -24,8 +25,8 @@ def test_what_the_readme_shows_runs(peer):
     namespace: dict[str, object] = {}
     results = []
     for snippet in PYTHON:
-        assert "http://metrics.example.com/v1/metrics" in snippet or namespace
-        exec(snippet.replace("http://metrics.example.com/v1/metrics", peer.endpoint), namespace)  # noqa: S102
+        assert ENDPOINT in snippet or namespace
+        exec(snippet.replace(ENDPOINT, peer.endpoint), namespace)  # noqa: S102
         results.append(namespace["handler"]({}, None))
     other_end = peer.accept()
     requests = [other_end.read_request() for _ in PYTHON]
@@ -41,7 +42,7 @@ def test_what_the_readme_shows_runs_also_when_nobody_listens(peer):
     peer.close()
     namespace: dict[str, object] = {}
     for snippet in PYTHON:
-        exec(snippet.replace("http://metrics.example.com/v1/metrics", endpoint), namespace)  # noqa: S102
+        exec(snippet.replace(ENDPOINT, endpoint), namespace)  # noqa: S102
 
         assert namespace["handler"]({}, None) == {"statusCode": 200}
 

@@ -109,6 +109,11 @@ class Connection:
         return kernel.queues(self._socket) if self.ended is None else kernel.Queues(0, 0)
 
     @property
+    def age(self) -> float:
+        """Seconds since it was opened, by whichever clock says more."""
+        return self._clocks.since(self._opened)
+
+    @property
     def round_trip(self) -> float:
         """Seconds, as TCP has measured them; 0.0 where it is unknown, and once the connection has ended."""
         return kernel.round_trip(self._socket) if self.ended is None else 0.0
@@ -269,7 +274,7 @@ class Connection:
         if idle > idle_limit:
             self._lost(f"it was idle for {idle:.0f} s" if idle < math.inf else "the wall clock was set back")
         elif not self._unanswered:
-            if self._clocks.since(self._opened) > age_limit:
+            if self.age > age_limit:
                 self._lost(f"it is older than {age_limit:.0f} s")
         elif self._clocks.monotonic() - self._unanswered[0].written.monotonic > PATIENCE:
             self._lost(f"the peer has left a report unanswered for {PATIENCE:.0f} s")
@@ -376,8 +381,8 @@ class Connection:
     def disown(self) -> None:
         """Forget the connection in a forked child, without a word on the wire: it is the parent's."""
         self.ended = ConnectionLostError("it belongs to the parent process", untouched=True)
-        self._stream.disown()
         self._socket.close()  # this process's copy; the parent's stays open
+        self._stream.disown()  # after that, since it needs a descriptor
 
     def _lost(self, why: str) -> None:
         self._end(ConnectionLostError(why, untouched=False))
@@ -387,7 +392,8 @@ class Connection:
         if self.ended is not None:
             return
         self.ended = why
-        half_written = self._stream.unwritten_bytes > 0
+        # Once its transport was aborted, the stream has forgotten what it had not written.
+        half_written = self._stream.unwritten_bytes > 0 or isinstance(why, BudgetExceededError)
         self._stream.detach()
         farewell = b"" if self._tls is None else self._tls.closing()
         with contextlib.suppress(OSError):  # it was broken before, or nothing is there

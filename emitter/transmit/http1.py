@@ -34,6 +34,9 @@ LIMIT_HEAD_BYTES = 64 * 1024
 LIMIT_BODY_BYTES = 1024 * 1024
 """Of one answer's body, which is thrown away: beyond this a new connection is cheaper than reading on."""
 
+_LEAST_CHUNK_BYTES = 6
+"""What the smallest chunk of a body takes on the wire (RFC 9112, 7.1): a body in tiny ones counts as what it costs."""
+
 LIMIT_HEADERS = 256
 """Fields in one answer, trailers included."""
 
@@ -225,7 +228,7 @@ class AnswerParser:
     def on_body(self, body: bytes) -> None:
         """Throw it away, and count."""
         self._head_bytes = 0
-        self._body_bytes += len(body)
+        self._body_bytes += max(len(body), _LEAST_CHUNK_BYTES)
         if self._body_bytes > LIMIT_BODY_BYTES:
             raise self._refuse(f"more than {LIMIT_BODY_BYTES} bytes of body")
 

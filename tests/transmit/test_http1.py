@@ -249,6 +249,16 @@ def test_too_long_a_body_is_refused(framing: bytes) -> None:
         parser.feed(body)
 
 
+def test_a_body_in_tiny_chunks_counts_as_what_it_takes_on_the_wire():
+    """Each is a call for a byte: the peer pays for it in full."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    parser = AnswerParser()
+    parser.feed(head + b"1\r\nx\r\n" * (LIMIT_BODY_BYTES // 6))
+
+    with pytest.raises(AnswerError, match="bytes of body"):
+        parser.feed(b"1\r\nx\r\n")
+
+
 def test_the_limit_of_a_body_is_each_answers_own() -> None:
     """Exactly 1 MiB, three times on one connection."""
     parser = AnswerParser()
