@@ -105,19 +105,15 @@ class Flusher:
         self._receiver = BackOff(self._clocks, self._jitter)
         self._fruitless = 0  # connections in a row that were lost without a single answer
 
-    def before_fork(self) -> None:
-        """Let no total be changed while the process is copied."""
-        self._registry.before_fork()
-
-    def after_fork(self, *, in_child: bool) -> None:
-        """Go on. In the child as a new sandbox, which leaves the parent's connection untouched."""
-        self._registry.after_fork(in_child=in_child)
-        if in_child:
-            for inherited in (self._connection, self._opening):
-                if inherited is not None:
-                    inherited.disown()
-            self._cookies.clear()
-            self._begin()
+    def after_fork(self) -> None:
+        """Go on in a forked child as a new sandbox, which leaves the parent's connection untouched."""
+        inherited = self._connection, self._opening
+        self._registry.after_fork()
+        self._cookies.clear()
+        self._begin()
+        for each in inherited:
+            if each is not None:
+                each.disown()
 
     @property
     def stats(self) -> Stats:
@@ -193,19 +189,24 @@ class Flusher:
                 error = BudgetExceededError(0, *self._connection.queues())
         except NetworkError as caught:
             error = caught
+        except GeneratorExit:  # destroyed with its loop, or as a forked child's copy: nobody's flush any more
+            raise
         except BaseException as unexpected:  # goes to the caller, but is counted all the same
             self._failures.add()
             cancelled = isinstance(unexpected, asyncio.CancelledError)
             self._ledger.failed["cancelled" if cancelled else "defect"] += 1
+            self._rest()
             raise
-        finally:
-            if self._connection is not None:
-                self._connection.rest()
+        self._rest()
         if wanted is Delivery.ANSWERED:
             verdicts += self._harvest()  # the answer that was waited for
         self._settle(reached, error, len(request), timeout)
         written_bytes = len(request) if reached else 0
         return Flush(reached, None, error, written_bytes, self._clock() - started, tuple(verdicts))
+
+    def _rest(self) -> None:
+        if self._connection is not None:
+            self._connection.rest()
 
     async def _reason_to_withhold(self, *, last: bool) -> Withheld | None:
         if not last and self._receiver.waiting:
@@ -230,8 +231,9 @@ class Flusher:
             return []
         harvested = connection.harvest(idle_limit=self._settings.idle_limit, age_limit=self._settings.age_limit)
         verdicts = [Verdict(number, answer.status) for number, answer in harvested]
+        far_behind = connection.unanswered > LIMIT_UNANSWERED // 2
         for verdict in verdicts:
-            self._ledger.note_verdict(verdict)
+            self._ledger.note_verdict(verdict, far_behind=far_behind)
             if verdict.outcome is Outcome.ACCEPTED:
                 self._accepted = verdict.report
         if harvested:
@@ -310,8 +312,8 @@ class Flusher:
             if not error.unfinished:
                 self._opening = None
             raise
-        self._opening = None
         self._connection = connection
+        self._opening = None  # after that: a fork in between finds the one or the other
         self._ledger.connections_opened += 1
         return connection
 
@@ -333,7 +335,8 @@ class Flusher:
 
     def _note_undelivered(self, timeout: float) -> None:
         way = self._connection or self._opening
-        self._ledger.note_undelivered(timeout, 0.0 if way is None else way.round_trip)
+        if way is not None:
+            self._ledger.note_undelivered(timeout, way.round_trip, way.age)
 
 
 def _suffices(other: Flush, wanted: Delivery) -> bool:

@@ -1,11 +1,16 @@
-"""Owns the moment of a fork: whoever lives on in two processes is told before it and after it, in both.
+"""Owns the moment after a fork: whoever lives on in the child is told there, before anything else runs in it.
 
 A forked child is a sandbox of its own (Lambda's managed instances fork their workers). What it inherited was made for
 another one: an identity, totals that are reported already, a connection on which two processes would talk at once.
+
+Nothing is held before a fork and nothing is told in the parent. So nothing there can go wrong: no lock to wait for,
+which the very thread that forks may hold, having been interrupted by a signal; no second thread that forks meanwhile.
+In return whoever is told finds things as some other thread has left them, in the middle of a change perhaps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from typing import Protocol
@@ -16,17 +21,15 @@ __all__ = ["Forks", "watch"]
 class Forks(Protocol):
     """What wants to be told."""
 
-    def before_fork(self) -> None:
-        """Come to rest: no lock may be held by another thread, which the child will not have."""
-        ...  # pragma: no cover  a protocol's body is never run
+    def after_fork(self) -> None:
+        """Go on in the child, as somebody else. The calling thread is the only one.
 
-    def after_fork(self, *, in_child: bool) -> None:
-        """Go on; in the child as somebody else."""
+        Locks may be held by threads that do not exist here, so they are replaced and never taken.
+        """
         ...  # pragma: no cover  a protocol's body is never run
 
 
 _watched: weakref.WeakSet[Forks] = weakref.WeakSet()
-_at_rest: list[Forks] = []
 
 
 def watch(forks: Forks) -> None:
@@ -34,19 +37,10 @@ def watch(forks: Forks) -> None:
     _watched.add(forks)
 
 
-def _before() -> None:
-    for forks in list(_watched):
-        forks.before_fork()
-        _at_rest.append(forks)
+def _in_child() -> None:
+    with contextlib.ExitStack() as told:  # calls each, also when one of them raises
+        for forks in list(_watched):
+            told.callback(forks.after_fork)
 
 
-def _after(*, in_child: bool) -> None:
-    while _at_rest:
-        _at_rest.pop().after_fork(in_child=in_child)
-
-
-os.register_at_fork(
-    before=_before,
-    after_in_parent=lambda: _after(in_child=False),
-    after_in_child=lambda: _after(in_child=True),
-)
+os.register_at_fork(after_in_child=_in_child)

@@ -132,7 +132,8 @@ class Ledger:
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
         self._undelivered_in_a_row = 0
-        self._trouble: dict[str, str] = {}  # by whose it is, the trouble that was last logged
+        # By whose it is, what was logged since it was last well: two troubles that take turns are two lines.
+        self._troubles: dict[str, set[str]] = {"network": set(), "receiver": set()}
         self.transmitted = 0
         self._lock = threading.Lock()
         self._withheld: Tally[Withheld] = Tally()
@@ -147,7 +148,7 @@ class Ledger:
         with self._lock:
             self._withheld[reason] += 1
         if reason is Withheld.UNANSWERED:
-            self._note("receiver", reason.value, "too many wait for their answer; is the receiver overloaded?")
+            self._note("receiver", reason.value, "too many wait for their answer; the receiver may be overloaded")
         if reason is Withheld.BUSY:
             self._note(
                 "network",
@@ -166,7 +167,7 @@ class Ledger:
 
     def note_fruitless(self, why: EmitterError) -> None:
         """Another connection in a row ended without a single answer; log it once."""
-        self._note("receiver", "fruitless", f"nothing is answered: {why}")
+        self._note("receiver", "fruitless", f"nothing is answered; {why}")
 
     def note_undelivered(self, budget: float, round_trip: float, waited: float) -> None:
         """A flush whose budget ended too early, or that was withheld after one; the third in a row is logged.
@@ -200,25 +201,26 @@ class Ledger:
         whose = "receiver" if isinstance(error, PeerError) else "network"
         self._note(whose, error.reason, str(error))
 
-    def note_verdict(self, verdict: Verdict) -> None:
-        """Count an answer; log it if the receiver changed its mind."""
+    def note_verdict(self, verdict: Verdict, *, far_behind: bool) -> None:
+        """Count an answer; log it if the receiver changed its mind. One that is far behind is not well yet."""
         status = verdict.status
         self.verdicts[status] += 1
         self._note("network", "", "get through")  # only an answer shows that: what was transmitted may have been lost
         if verdict.outcome is Outcome.ACCEPTED:
-            self._note("receiver", "", "are accepted")
+            if not far_behind:
+                self._note("receiver", "", "are accepted")
         else:
             advice = _ADVICE.get(status, "see what the receiver logs about it")
             self._note("receiver", str(status), f"answered {status} ({verdict.outcome.value}); {advice}")
 
     def _note(self, whose: str, trouble: str, text: str) -> None:
         """Log a change of state. Network and receiver are apart, since each can be well while the other is not."""
-        if trouble == self._trouble.get(whose, ""):
-            return
-        self._trouble[whose] = trouble
-        if trouble:
+        troubles = self._troubles[whose]
+        if trouble and trouble not in troubles:
+            troubles.add(trouble)
             _log.warning("reports to %s: %s. Totals are kept and go out with a later report", self._endpoint, text)
-        else:
+        elif troubles and not trouble:
+            troubles.clear()
             _log.info("reports to %s %s again", self._endpoint, text)
 
     def stats(self, flushes: int, overflowed: int) -> Stats:

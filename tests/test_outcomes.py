@@ -3,7 +3,8 @@ from __future__ import annotations
 import logging
 
 from emitter import loop as loops
-from emitter.outcomes import Withheld
+from emitter.errors import ConnectError, ConnectionLostError
+from emitter.outcomes import Verdict, Withheld
 from tests.flushing import Bench
 from tests.scripted_peer import ScriptedPeer
 
@@ -54,3 +55,25 @@ def test_network_trouble_is_logged_once_and_its_end_too(clock, caplog):
 
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "no connection to 127.0.0.1 port 1" in caplog.messages[0]
+
+
+def test_two_troubles_that_take_turns_are_two_lines(bench, caplog):
+    """However often they do, until all is well again."""
+    ledger = bench.flusher._ledger
+    for _ in range(5):
+        ledger.note_error(ConnectError("host", 1, "refused"))
+        ledger.note_error(ConnectionLostError("a reset", untouched=False))
+
+    assert len(caplog.records) == 2
+
+
+def test_a_receiver_that_is_far_behind_is_not_well_with_each_answer(bench, caplog):
+    """At the limit, each answer lets one report go: that is one bad spell."""
+    caplog.set_level(logging.INFO, logger="emitter")
+    ledger = bench.flusher._ledger
+    for report in range(1, 6):
+        ledger.note_withheld(Withheld.UNANSWERED)
+        ledger.note_verdict(Verdict(report, 200), far_behind=True)
+    ledger.note_verdict(Verdict(6, 200), far_behind=False)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

@@ -91,22 +91,22 @@ class Registry:
         self._resource: Attributes = tuple(sorted(pairs.items()))
         self._start_time_unix_nano = self._latest_unix_nano = self._clock_ns()
 
-    def before_fork(self) -> None:
-        """Wait until no total is being changed, and keep it so."""
-        self._lock.acquire()
+    def after_fork(self) -> None:
+        """Go on as a sandbox of its own, in a forked child: a new identity, a new start time, totals from zero.
 
-    def after_fork(self, *, in_child: bool) -> None:
-        """Go on. In the child as a sandbox of its own: a new identity, a new start time, totals from zero."""
-        if in_child:
-            for instrument in self._instruments.values():
-                for series in instrument._series.values():  # noqa: SLF001
-                    series.restart()
-            for common in (self._common, self._own_common):
-                common.changed = False
-                common.widened = True  # a gauge is unset again, and is left out
-                common.overflowed = 0
-            self._become()
-        self._lock.release()
+        Another thread, which does not exist here, may have been in the middle of a change. So its lock is replaced,
+        and whatever it may have left half changed begins anew.
+        """
+        self._lock = threading.Lock()
+        for common in (self._common, self._own_common):
+            common.lock = self._lock
+            common.changed = False
+            common.widened = True  # a gauge is unset again, and is left out
+            common.overflowed = 0
+        for instrument in self._instruments.values():
+            for series in instrument._series.values():  # noqa: SLF001
+                series.restart()
+        self._become()
 
     @property
     def changed(self) -> bool:

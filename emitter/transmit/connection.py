@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from emitter import loop as loops
 from emitter.errors import AnswerError, BudgetExceededError, ConnectionLostError, NetworkError
-from emitter.transmit import kernel, streams
+from emitter.transmit import kernel, progress, streams
 from emitter.transmit.delivery import Delivery
 from emitter.transmit.http1 import Answer, AnswerParser
 
@@ -49,10 +49,6 @@ _LIMIT_HARVEST_BYTES = 4 * _READ_BYTES  # of one harvest: what a peer can make a
 _LIMIT_HARVEST_SECONDS = 0.005
 """Of one harvest, beyond what one read brings: it comes before the budget is looked at. An honest answer takes some
 microseconds, and what is left is read at the next flush."""
-
-_SHORTEST_PAUSE, _LONGEST_PAUSE, _PAUSE_GROWTH = 0.0005, 0.05, 1.5
-"""Seconds between two looks at a queue that gives no event: from half a round trip, growing, because a peer may
-delay an acknowledgement by 40 ms (Linux) and more."""
 
 
 class Harvested(NamedTuple):
@@ -151,7 +147,8 @@ class Connection:
             wire = request if self._tls is None else self._tls.outbound(request)
             writer.write(wire)  # one `write`: it hands the bytes to the kernel at once, as far as there is room
             if writer.transport.is_closing():
-                raise ConnectionLostError("the kernel refused the first byte", untouched=True)
+                self._read()  # the peer may have said why
+                raise ConnectionLostError(self._why("the kernel refused the first byte"), untouched=True)
             self._used = self._clocks.now()
             self._written_bytes += len(wire)
             self._unanswered.append(_Unanswered(number, self._used, self._written_bytes))
@@ -163,7 +160,7 @@ class Connection:
                 return await self._until_answered(number, deadline)
             reached = kernel.reached(self._socket, wanted)
             if reached < wanted <= kernel.BEST_KNOWN:
-                reached = await self._until_reached(wanted, deadline)
+                reached = await progress.until_reached(self._socket, wanted, deadline, self._clocks.monotonic)
             return reached
         except NetworkError as error:
             self._end(error)
@@ -186,7 +183,7 @@ class Connection:
         if early:
             self._take(early)
         if self.ended is not None:
-            raise ConnectionLostError(str(self.ended), untouched=True)
+            raise ConnectionLostError(self._why(), untouched=True)
         return writer
 
     async def _drain(self, writer: asyncio.StreamWriter, deadline: float) -> None:
@@ -210,41 +207,13 @@ class Connection:
         if unwritten_bytes:  # `drain` returns as if all were well when its transport is aborted
             raise BudgetExceededError(unwritten_bytes, *kernel.queues(self._socket))
 
-    async def _until_reached(self, wanted: Delivery, deadline: float) -> Delivery:
-        """Wait for the kernel's queues: on an event for TRANSMITTED, by the round trip for ACKNOWLEDGED."""
-        await loops.loop_needed()
-        pause = min(max(kernel.round_trip(self._socket) / 2, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-        eventful = wanted is Delivery.TRANSMITTED
-        if eventful:
-            kernel.announce_when_transmitted(self._socket, on=True)
-        try:
-            while True:
-                broken = kernel.error_of(self._socket)
-                if broken:
-                    raise ConnectionLostError(broken, untouched=False)
-                reached = kernel.reached(self._socket, wanted)
-                left = deadline - self._clocks.monotonic()
-                if reached >= wanted or left <= 0:
-                    return reached
-                if eventful:
-                    await streams.ready(self._socket, "write", left)
-                    if kernel.reached(self._socket, wanted) >= wanted:
-                        continue  # to the way out above
-                # There is no event for an acknowledgement, and one segment may outlast the event for the rest.
-                await asyncio.sleep(min(pause, max(0.0, deadline - self._clocks.monotonic())))
-                pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
-        finally:
-            if eventful:
-                with contextlib.suppress(OSError):  # a socket that has ended needs no mark
-                    kernel.announce_when_transmitted(self._socket, on=False)
-
     async def _until_answered(self, number: int, deadline: float) -> Delivery:
         while True:
             self._read()
             if any(harvested.number == number for harvested in self._harvested):
                 return Delivery.ANSWERED
             if self.ended is not None:
-                raise ConnectionLostError(str(self.ended), untouched=False)
+                raise ConnectionLostError(self._why(), untouched=False)
             left = deadline - self._clocks.monotonic()
             if left <= 0:
                 return kernel.reached(self._socket, Delivery.ACKNOWLEDGED)
@@ -383,6 +352,12 @@ class Connection:
         self.ended = ConnectionLostError("it belongs to the parent process", untouched=True)
         self._socket.close()  # this process's copy; the parent's stays open
         self._stream.disown()  # after that, since it needs a descriptor
+
+    def _why(self, otherwise: str = "") -> str:
+        """Why it has ended, in words for a new error; `otherwise` while it has not."""
+        if self.ended is None:
+            return otherwise
+        return self.ended.cause if isinstance(self.ended, ConnectionLostError) else str(self.ended)
 
     def _lost(self, why: str) -> None:
         self._end(ConnectionLostError(why, untouched=False))

