@@ -107,7 +107,8 @@ class Stats:
         flushes: Attempts to get a report out; the self-metric `emitter.flushes`.
         transmitted: Those that got at least as far as TRANSMITTED.
         withheld: By reason, flushes that wrote no report.
-        failed: By reason, what went wrong with the network or with an answer.
+        failed: By reason, what went wrong with the network or with an answer: the `reason` of an error, `unanswered`
+            reports of a connection that ended, a dropped `cookie`, a flush that was `cancelled`, a `defect`.
         verdicts: By HTTP status, answers harvested.
         connections_opened: How many connections were opened.
         bytes: Sizes of all requests that were written, heads included.

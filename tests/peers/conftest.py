@@ -1,0 +1,80 @@
+"""What the tests with real proxies share."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.peers.certificates import Certificates
+from tests.peers.haproxy import haproxy
+from tests.peers.nginx import nginx
+from tests.peers.receivers import Receivers, receiving
+from tests.peers.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROXIES = {"haproxy": haproxy, "nginx": nginx}
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Whom the sandboxes trust, and what the proxies show."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+class House:
+    """Sandboxes, a proxy and three receivers, put up by a test as it needs them.
+
+    Args:
+        folder: For the proxy's files.
+        certificates: For TLS.
+        secure: Whether the sandboxes speak TLS to the proxy.
+    """
+
+    def __init__(self, folder: Path, certificates: Certificates, *, secure: bool) -> None:
+        self._folder = folder
+        self._certificates = certificates
+        self._secure = secure
+        self._end = ExitStack()
+        self.port = 0
+
+    def receivers(self, cookie: str = "") -> Receivers:
+        """Three of them."""
+        return self._end.enter_context(receiving(cookie))
+
+    def proxy(self, name: str, receivers: Receivers, **options) -> None:
+        """The proxy in front of them."""
+        certificate = self._certificates.pem if self._secure else None
+        running = PROXIES[name](self._folder, receivers.ports, certificate=certificate, **options)
+        self.port = self._end.enter_context(running)
+
+    def sandbox(self, **options) -> Sandbox:
+        """One that reports through the proxy."""
+        if self._secure:
+            options.setdefault("ssl_context", self._certificates.client_context())
+        sandbox = Sandbox(self.port, **options)
+        self._end.callback(sandbox.end)
+        return sandbox
+
+    def close(self) -> None:
+        """The end, in the order from the front to the back."""
+        self._end.close()
+
+
+@pytest.fixture(params=["http", "https"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """Both, one after the other; a test that needs one of them alone says so by parametrizing it."""
+    scheme: str = request.param
+    return scheme
+
+
+@pytest.fixture
+def house(tmp_path: Path, certificates: Certificates, scheme: str) -> Iterator[House]:
+    """An empty one."""
+    house = House(tmp_path, certificates, secure=scheme == "https")
+    yield house
+    house.close()
