@@ -140,6 +140,8 @@ class Flusher:
             self._harvest()
             if self._connection is None:
                 try:
+                    if self._tls is not None:
+                        self._tls.prepare()
                     connection = await self._open(deadline)
                 except NetworkError as error:
                     self._ledger.note_error(error)
@@ -307,13 +309,10 @@ class Flusher:
 
     async def _finish(self, opening: Opening, deadline: float) -> Connection:
         try:
-            connection = await opening.finish(deadline)
-        except ConnectError as error:
-            if not error.unfinished:
+            connection = self._connection = await opening.finish(deadline)
+        finally:
+            if opening.over:  # after the connection has its place: a fork in between finds the one or the other
                 self._opening = None
-            raise
-        self._connection = connection
-        self._opening = None  # after that: a fork in between finds the one or the other
         self._ledger.connections_opened += 1
         return connection
 

@@ -27,8 +27,8 @@ from emitter.transmit.http_date import parse_http_date
 __all__ = ["DEFAULT_NAMES", "LIMIT_COOKIES", "LIMIT_COOKIE_BYTES", "LIMIT_FIELD_BYTES", "CookieStore"]
 
 DEFAULT_NAMES = ("AWSALB", "AWSALBCORS", "AWSALBTG", "AWSALBTGCORS", "AWSALBAPP-*")
-"""What AWS's Application Load Balancer calls its cookies: of a target, of a weighted target group, and the last one goes
-together with an application's own."""
+"""What AWS's Application Load Balancer calls its cookies: of a target, of a weighted target group; and the last one
+goes together with an application's own."""
 
 LIMIT_COOKIE_BYTES = 4096
 """Of one cookie with its name and attributes: what clients are to provide for at least (RFC 6265, 6.1)."""

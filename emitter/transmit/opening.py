@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import inspect
 import os
 import select
 import socket
@@ -84,6 +85,11 @@ class Opening:
         self._started = clocks.now()
         self._sockets: set[socket.socket] = set()  # all that are open, for `disown`
         self._way = self._go()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to an end, good or bad, and cannot be gone on with."""
+        return inspect.getgeneratorstate(self._way) == inspect.GEN_CLOSED
 
     @property
     def age(self) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from emitter.errors import ConnectionLostError, TlsError
 
@@ -57,6 +57,18 @@ class TlsClient:
         self._session: ssl.SSLSession | None = None
         self._context = context
 
+    def prepare(self) -> None:
+        """Make the context, if there is none yet, so that no flush has to (20 ms and more).
+
+        Raises:
+            TlsError: The trust store cannot be read.
+        """
+        if self._context is None:
+            try:
+                self._context = default_context()
+            except (ssl.SSLError, OSError) as error:
+                raise TlsError(self.host, self.port, _in_words(error)) from error
+
     def begin(self) -> Tls:
         """A new connection's TLS, which resumes the last session if the peer lets it.
 
@@ -66,12 +78,11 @@ class TlsClient:
         Raises:
             TlsError: The context cannot be used for this host.
         """
+        self.prepare()
+        session, self._session = self._session, None
         try:
-            if self._context is None:
-                self._context = default_context()
-            session, self._session = self._session, None
-            return Tls(self, self._context, session)
-        except (ssl.SSLError, ValueError, OSError) as error:  # no name at all; a trust store that cannot be read
+            return Tls(self, cast("ssl.SSLContext", self._context), session)
+        except (ssl.SSLError, ValueError) as error:  # no name, or one that no certificate can be for
             raise TlsError(self.host, self.port, _in_words(error)) from error
 
     def keep(self, session: ssl.SSLSession) -> None:
