@@ -8,9 +8,10 @@ stopped (SIGSTOP) the moment it asks for its next event, continued (SIGCONT) whe
         result = await sandbox.invoke({"order": 1})
         print(result.payload, result.billed_ms)
 
-What it does not show: Lambda freezes and destroys a whole virtual machine, here it is one process. Its kernel
-goes on transmitting what it holds already, and resets its connections when it is killed, where a destroyed
-machine says nothing; the clocks go on too. Linux only, as `awslambdaric` is.
+Lambda freezes and destroys a whole virtual machine, here it is one process. Its kernel goes on transmitting what it
+holds already, and resets its connections when it is killed, where a destroyed machine says nothing. To see the whole
+freeze, give the sandbox a machine of its own, whose link is cut as long as it is frozen: `machine=network.sandbox`, see
+`local_network`. The clocks go on in any case. Linux only, as `awslambdaric` is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,16 +30,18 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from typing_extensions import Self
 
-__all__ = ["FunctionError", "InitError", "LocalLambda", "Result", "SandboxError"]
+__all__ = ["FunctionError", "InitError", "LocalLambda", "Machine", "Result", "SandboxError"]
+
+_T = TypeVar("_T")
 
 _API = "/2018-06-01/runtime"
 """The only version of the Runtime API; the runtime client has it built in."""
@@ -54,6 +58,32 @@ _ARN = f"arn:aws:lambda:{_REGION}:123456789012:function:{{name}}"
 
 _FOREIGN_PREFIXES = ("AWS_", "EMITTER_", "LAMBDA_", "OTEL_", "POWERTOOLS_")
 """What a function in Lambda would not see of the developer's shell, and what would change its behaviour."""
+
+
+class Machine(Protocol):
+    """What a sandbox can live in: a host that stands still with it."""
+
+    def run(self, function: Callable[[], _T]) -> _T:
+        """Call a function on this machine: sockets that it makes and processes that it starts belong there."""
+
+    async def freeze(self) -> None:
+        """Stand still, for anybody outside, from the moment that this returns. The process is stopped after it."""
+
+    async def thaw(self) -> None:
+        """Take back `freeze`. The process is continued after it."""
+
+
+class _ThisMachine:
+    """The one that we are on, which does not stand still."""
+
+    def run(self, function: Callable[[], _T]) -> _T:
+        return function()
+
+    async def freeze(self) -> None:
+        pass
+
+    async def thaw(self) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +181,8 @@ class LocalLambda:
         name: The function's name.
         memory_mb: The function's configured memory; told to the function, not enforced.
         timeout: The function's configured timeout in seconds: the deadline that the handler sees.
-        freeze: Whether to stop the process between invocations.
+        freeze: Whether to stop the process (and freeze the machine) between invocations.
+        machine: Where the process and its Runtime API live; `None` is this machine.
 
     Raises:
         InitError: On entering, when the runtime cannot load the handler.
@@ -168,6 +199,7 @@ class LocalLambda:
         memory_mb: int = 512,
         timeout: float = 30.0,
         freeze: bool = True,
+        machine: Machine | None = None,
     ) -> None:
         self._handler = handler
         self._cwd = Path(cwd or Path.cwd()).resolve()
@@ -176,6 +208,7 @@ class LocalLambda:
         self._memory_mb = memory_mb
         self._timeout = timeout
         self._freeze = freeze
+        self._machine = machine or _ThisMachine()
         self._invocations: asyncio.Queue[_Invocation] = asyncio.Queue()
         self._current: _Invocation | None = None
 
@@ -183,13 +216,15 @@ class LocalLambda:
         loop = asyncio.get_running_loop()
         self._asked: asyncio.Future[float] = loop.create_future()
         async with contextlib.AsyncExitStack() as stack:
+            # On the loopback device of the sandbox's machine, which may not be ours.
+            listener = stack.enter_context(self._machine.run(lambda: socket.create_server(("127.0.0.1", 0))))
             runner = web.AppRunner(self._application(), access_log=None, handler_cancellation=True)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            host, port = runner.addresses[0][:2]
+            await web.SockSite(runner, listener).start()
+            host, port = listener.getsockname()
             self._output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-            self._process = self._start(f"{host}:{port}")
+            self._process = self._machine.run(lambda: self._start(f"{host}:{port}"))
             stack.callback(self._end)
             self._pidfd = os.pidfd_open(self._process.pid)
             stack.callback(os.close, self._pidfd)
@@ -239,7 +274,9 @@ class LocalLambda:
         self._asked = asyncio.get_running_loop().create_future()
         self._current = invocation
         try:
-            os.kill(self.pid, signal.SIGCONT)
+            if self._freeze:
+                await self._machine.thaw()
+                os.kill(self.pid, signal.SIGCONT)
             self._invocations.put_nowait(invocation)
             asked = await self._await_next(seconds, "the task timed out")
         finally:
@@ -331,6 +368,12 @@ class LocalLambda:
     async def _next(self, _: web.Request) -> web.Response:
         asked = time.perf_counter()
         if self._freeze:
+            try:
+                await self._machine.freeze()
+            except Exception as error:
+                if not self._asked.done():
+                    self._asked.set_exception(error)
+                raise
             os.kill(self.pid, signal.SIGSTOP)
         if not self._asked.done():
             self._asked.set_result(asked)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["until_reached"]
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _PAUSE_GROWTH = 0.0005, 0.05, 1.5
-"""Seconds between two looks at a queue that gives no event: from half a round trip, growing, because a peer may
-delay an acknowledgement by 40 ms (Linux) and more."""
+"""Seconds between two looks at a queue that gives no event, once an acknowledgement is due: from an eighth of a round
+trip, growing, because a peer may delay it by 40 ms (Linux) and more."""
 
 
 async def until_reached(sock: socket.socket, wanted: Delivery, deadline: float, clock: Callable[[], float]) -> Delivery:
@@ -44,8 +44,10 @@ async def until_reached(sock: socket.socket, wanted: Delivery, deadline: float, 
     After cancellation: the socket is as it was.
     """
     await loops.loop_needed()
-    pause = min(max(kernel.round_trip(sock) / 2, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+    round_trip = kernel.round_trip(sock)
+    pause = min(max(round_trip / 8, _SHORTEST_PAUSE), _LONGEST_PAUSE)
     eventful = wanted is Delivery.TRANSMITTED
+    due = clock() + (0.0 if eventful else round_trip)  # nothing can be acknowledged before
     if eventful:
         kernel.announce_when_transmitted(sock, on=True)
     try:
@@ -62,8 +64,10 @@ async def until_reached(sock: socket.socket, wanted: Delivery, deadline: float, 
                 if kernel.reached(sock, wanted) >= wanted:
                     continue  # to the way out above
             # There is no event for an acknowledgement, and one segment may outlast the event for the rest.
-            await asyncio.sleep(min(pause, max(0.0, deadline - clock())))
-            pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
+            now = clock()
+            await asyncio.sleep(max(0.0, min(max(pause, due - now), deadline - now)))
+            if now >= due:
+                pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
     finally:
         if eventful:
             with contextlib.suppress(OSError):  # a socket that has ended needs no mark

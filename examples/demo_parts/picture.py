@@ -39,16 +39,24 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text: searchable, and sharp at any size
 }
 
+_FREEZE = {
+    True: "each sandbox on a host of its own (a network namespace), 20 ms from the receiver; between invocations the "
+    "process is stopped and its link cut at once",
+    False: "stopped between invocations; a witness before the receiver stands in for a path and for the freeze of a "
+    "whole machine (as the demo prints)",
+}
+
 _DECADES_MS = (0.1, 1, 10, 100, 1000)
 
 
-def draw(results: Sequence[WayResult], answer_seconds: float, folder: Path) -> list[Path]:
+def draw(results: Sequence[WayResult], answer_seconds: float, folder: Path, *, whole_machines: bool) -> list[Path]:
     """Draw the results as SVG and PNG.
 
     Args:
         results: The ways, from top to bottom.
         answer_seconds: How long the aggregator takes to answer.
         folder: Where the files go; it exists.
+        whole_machines: Whether whole machines were frozen, or processes stopped.
 
     Returns:
         The files.
@@ -65,7 +73,7 @@ def draw(results: Sequence[WayResult], answer_seconds: float, folder: Path) -> l
         figure.text(
             0.02,
             0.868,
-            "What the handler pays, and what had arrived when the sandbox was frozen, "
+            "What the handler pays, and what had arrived while the sandbox was frozen, "
             f"while the receiver takes {answer_seconds:.2f} s to answer",
             fontsize=11,
             color=_QUIET,
@@ -77,8 +85,7 @@ def draw(results: Sequence[WayResult], answer_seconds: float, folder: Path) -> l
         figure.text(
             0.02,
             0.03,
-            "Stock Lambda runtime on one machine, stopped between invocations; a witness before the receiver "
-            "stands in for a path and for the freeze of a whole machine (as the demo prints).\n"
+            f"Stock Lambda runtime, {_FREEZE[whole_machines]}.\n"
             "Ring: first invocation, which opens the connection. Bar: median of the others. "
             "Dollars: a million invocations of 512 MB, x86, by the mean billed time.",
             fontsize=8,
@@ -184,7 +191,7 @@ def _draw_arrivals(axes: Axes, results: Sequence[WayResult]) -> None:
             weight="bold",
             color=_GOOD if whole else _BAD,
         )
-    _title(axes, "Arrived before the freeze\n(one box an invocation)")
+    _title(axes, "Arrived before the thaw\n(one box an invocation)")
     axes.set_axis_off()
 
 

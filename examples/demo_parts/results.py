@@ -120,8 +120,13 @@ class WayResult:
 
     @property
     def arrived(self) -> int:
-        """How many reports arrived before the freeze."""
+        """How many reports arrived before the thaw."""
         return sum(each.arrived for each in self.invocations)
+
+    @property
+    def median_missing_bytes(self) -> float:
+        """How much of a report stayed behind in the frozen sandbox, if a part of it had arrived."""
+        return median(each.missing_bytes for each in self.invocations)
 
     @property
     def reports_missing(self) -> int:
@@ -146,8 +151,8 @@ class WayResult:
             "billed_ms": [each.billed_ms for each in self.invocations],
             "billed_ms_mean": self.mean_billed_ms,
             "dollars_per_million": self.dollars_per_million,
-            "arrived_before_freeze": [each.arrived for each in self.invocations],
-            "missing_bytes_at_freeze": [each.missing_bytes for each in self.invocations],
+            "arrived_before_thaw": [each.arrived for each in self.invocations],
+            "missing_bytes_before_thaw": [each.missing_bytes for each in self.invocations],
             "truth": dict(self.truth),
             "totals": dict(self.totals),
             "exact": self.exact,
@@ -158,7 +163,7 @@ class WayResult:
 
 
 def arrived_in_time(requests: Sequence[Request]) -> set[int]:
-    """Which reports (1 is the first) were complete before the freeze of the invocation that made them.
+    """Which reports (1 is the first) were complete before the thaw after the invocation that made them.
 
     Which one a report is stands in it: `emitter.flushes` counts them, and there is one to an invocation.
     """

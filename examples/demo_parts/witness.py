@@ -3,14 +3,16 @@
 It forwards bytes as they come and changes none. Each way of emitting has a witness of its own, so whose
 request it is needs no guessing; which report it is (the first, the second, ...) stands in the report.
 
-It also stands in for two things that one machine does not have, alike for all ways:
+Where the sandbox has a network of its own (see `local_network`), that is all. Where it has not, the witness stands in
+for two things that one machine does not have, alike for all ways:
 
 - *A path.* On loopback an acknowledgement takes no time, on a path it takes a round trip. So the witness
   reads only a round trip after bytes have come, and its window stays about what it is on a new connection.
 - *The freeze of a whole machine.* SIGSTOP stops a process, and its kernel goes on transmitting. So from the
   moment that the process is known to stand still, the witness takes nothing more from it until it is thawed.
 
-**Arrived before the freeze** means: the request is complete with what was in the witness's socket by then.
+**Arrived before the thaw** means: the request is complete with what was in the witness's socket by then, which is what
+had left the sandbox before its freeze.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 if TYPE_CHECKING:
+    from local_network import LocalNetwork
     from typing_extensions import Self
 
 __all__ = ["Request", "Witness"]
@@ -67,23 +70,30 @@ class Witness:
     Args:
         host: Where the aggregator listens.
         port: Where the aggregator listens.
+        network: The network on whose far end it stands; `None` is this machine, and it stands in for the network.
 
     Attributes:
         requests: Every request of which a byte has arrived, in order of arrival.
         freezes: How often `freeze` was called.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, network: LocalNetwork | None = None) -> None:
         self.upstream = (host, port)
+        self.reading_delay = ROUND_TRIP_SECONDS if network is None else 0.0
+        self._network = network
         self.requests: list[Request] = []
         self.freezes = 0
         self._flows: list[_Flow] = []
 
     async def __aenter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        # Nobody can have connected yet, so each connection inherits these.
-        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, ETHERNET_MSS)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
+        if self._network is None:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            # Nobody can have connected yet, so each connection inherits these.
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, ETHERNET_MSS)
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
+        else:
+            far_end = self._network.receiver
+            self._listener = far_end.run(lambda: socket.create_server((far_end.address, 0)))
         self._listener.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._listener, self._accept_all)
@@ -111,12 +121,14 @@ class Witness:
         for flow in self._flows:
             flow.watch()
 
-    def freeze(self) -> int:
+    async def freeze(self) -> int:
         """Take what has arrived, and nothing more. To be called once the sandbox is known to stand still.
 
         Returns:
             How many bytes are missing from requests that are here in part.
         """
+        if self._network is not None:
+            await self._network.deliver()
         self._accept_all()
         for flow in self._flows:
             flow.hold()
@@ -164,7 +176,7 @@ class _Flow:
 
     def _on_arrival(self) -> None:
         self._loop.remove_reader(self._client)
-        self._acknowledging = self._loop.call_later(ROUND_TRIP_SECONDS, self._acknowledge)
+        self._acknowledging = self._loop.call_later(self._witness.reading_delay, self._acknowledge)
 
     def _acknowledge(self) -> None:
         if self._take():

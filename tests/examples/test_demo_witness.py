@@ -61,7 +61,7 @@ async def test_a_request_that_is_there_at_the_freeze_has_arrived() -> None:
     """Even if the witness has not yet accepted its connection: its bytes are in the witness's kernel."""
     async with watched() as (witness, sandbox, _):
         sandbox.sendall(post(b"x" * 1000))
-        missing = witness.freeze()
+        missing = await witness.freeze()
 
     assert missing == 0
     assert [(request.freezes, len(request.body)) for request in witness.requests] == [(0, 1000)]
@@ -73,13 +73,13 @@ async def test_a_request_that_is_half_there_at_the_freeze_is_late(monkeypatch: p
     async with watched() as (witness, sandbox, _):
         request = post(b"x" * 1000)
         sandbox.sendall(request[:-300])
-        missing = witness.freeze()
+        missing = await witness.freeze()
         sandbox.sendall(request[-300:])
         for _ in range(10):
             await asyncio.sleep(0)  # one turn of the loop
         while_frozen = witness.requests[0].freezes
         witness.thaw()
-        missing_then = witness.freeze()
+        missing_then = await witness.freeze()
 
     assert missing == 300
     assert while_frozen is None

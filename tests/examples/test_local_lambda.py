@@ -7,10 +7,17 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from examples.local_lambda import InitError, LocalLambda, Result, SandboxError
+from examples.local_network import LocalNetwork, why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="awslambdaric and /proc are Linux only")
 
@@ -224,6 +231,70 @@ async def test_the_bill_covers_the_response_and_what_comes_after_it(folder: Path
         result = await sandbox.invoke()
 
     assert 0 < result.response_seconds <= result.billed_seconds
+
+
+class Machine:
+    """A machine that writes down what is done to it, and whether the process stood still then."""
+
+    def __init__(self) -> None:
+        self.sandbox: LocalLambda | None = None
+        self.log: list[str] = []
+        self.is_stuck = False
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Here, and nowhere else."""
+        self.log.append("run")
+        return function()
+
+    async def freeze(self) -> None:
+        """Would cut the link."""
+        if self.is_stuck:
+            raise OSError("the link cannot be cut")
+        self._note("freeze")
+
+    async def thaw(self) -> None:
+        """Would mend the link."""
+        self._note("thaw")
+
+    def _note(self, what: str) -> None:
+        assert self.sandbox is not None
+        stopped = state(self.sandbox.pid) == "T"
+        self.log.append(f"{what} while the process {'is stopped' if stopped else 'runs'}")
+
+
+async def test_a_machine_is_frozen_before_the_process_is_stopped_and_thawed_before_it_goes_on(folder: Path) -> None:
+    """In the other order, the kernel of a stopped process would go on transmitting. See `local_network`."""
+    machine = Machine()
+    machine.sandbox = LocalLambda("function.echo", cwd=folder, machine=machine)
+    async with machine.sandbox:
+        await machine.sandbox.invoke()
+
+    freeze, thaw = "freeze while the process runs", "thaw while the process is stopped"
+    assert machine.log == ["run", "run", freeze, thaw, freeze]
+
+
+async def test_a_machine_that_cannot_be_frozen_fails_the_invocation(folder: Path) -> None:
+    """Rather than let a sandbox run on that was to stand still."""
+    machine = Machine()
+    machine.sandbox = LocalLambda("function.echo", cwd=folder, machine=machine)
+    async with machine.sandbox:
+        machine.is_stuck = True
+        with pytest.raises(OSError, match="the link cannot be cut"):
+            await machine.sandbox.invoke()
+
+
+@pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+async def test_a_sandbox_on_a_host_of_a_network_works_as_ever_and_is_in_its_namespace(folder: Path) -> None:
+    """Its Runtime API is on that host's loopback device; nothing of it is left afterwards."""
+    async with LocalNetwork() as network, LocalLambda("function.echo", cwd=folder, machine=network.sandbox) as sandbox:
+        results = [await sandbox.invoke({"order": number}) for number in range(3)]
+        namespace = Path(f"/proc/{sandbox.pid}/ns/net").stat().st_ino  # noqa: ASYNC240 - no disk is asked
+        states, inode = [state(sandbox.pid)], network.inodes[0]
+
+    assert [result.payload["event"] for result in results] == [{"order": number} for number in range(3)]
+    assert namespace == inode
+    assert states == ["T"]
+    assert state(sandbox.pid) == ""
 
 
 @pytest.mark.parametrize(("seconds", "billed_ms"), [(0.0001, 1), (0.001, 1), (0.0010001, 2), (0.9501, 951)])
