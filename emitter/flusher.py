@@ -121,7 +121,7 @@ class Flusher:
         return self._ledger.stats(self._reported, self._registry.overflowed)
 
     async def flush(self, timeout: float, wanted: Delivery, *, last: bool = False) -> Flush:
-        """Get one report out; see `Emitter.flush`. A `last` one is not held up by back-off."""
+        """Get one report out; see `Emitter.flush`. A `last` one is held up by nothing but having nothing to say."""
         started = self._clock()
         if self._settings.disabled:
             return self._withhold(Withheld.DISABLED, started)
@@ -217,7 +217,7 @@ class Flusher:
             return Withheld.BACKING_OFF
         if self._accepted == self._reported > 0 and not self._registry.changed:
             return Withheld.UNCHANGED
-        if self._connection is not None and self._connection.unanswered >= LIMIT_UNANSWERED:
+        if not last and self._connection is not None and self._connection.unanswered >= LIMIT_UNANSWERED:
             return Withheld.UNANSWERED
         return None
 

@@ -49,38 +49,52 @@ class Shared(Generic[_Result]):
         with self._lock:
             number = self._begun + 1
         deadline: float | None = None
-        while True:
-            with self._lock:
-                if self._latest is not None and self._latest[0] >= number and suffices(self._latest[1]):
-                    return self._latest[1]
-                if self._waiting is None:
-                    self._waiting = []
-                    self._begun += 1
-                    number = self._begun
-                    break
-                waiting = self._waiting
-            await loops.loop_needed()
-            loop = asyncio.get_running_loop()
-            deadline = loop.time() + timeout if deadline is None else deadline
-            ended = asyncio.Event()
-            with self._lock:
-                if waiting is not self._waiting:
-                    continue  # it has ended in the meantime
-                waiting.append((loop, ended))
-            timer = loop.call_at(deadline, ended.set)
-            try:
-                await ended.wait()
-            finally:
-                timer.cancel()
-            if loop.time() >= deadline:
-                return None
-        latest = self._latest
-        try:
+        latest: tuple[int, _Result] | None = None
+        leading = False
+        try:  # from before the place is taken: an interrupt in between would leave it taken for ever
+            while True:
+                with self._lock:
+                    if self._latest is not None and self._latest[0] >= number and suffices(self._latest[1]):
+                        return self._latest[1]
+                    if self._waiting is None:
+                        leading = True
+                        self._waiting = []
+                        self._begun += 1
+                        number = self._begun
+                        latest = self._latest
+                        break
+                    waiting = self._waiting
+                deadline = await self._wait(waiting, timeout, deadline)
+                if deadline is None:
+                    return None
             result = await work()
             latest = number, result
             return result
         finally:
-            self._let_go(latest)
+            if leading:
+                self._let_go(latest)
+
+    async def _wait(
+        self,
+        waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]],
+        timeout: float,
+        deadline: float | None,
+    ) -> float | None:
+        """Wait until whoever leads has ended; until when it may go on, on the loop's clock, `None` if it is over."""
+        await loops.loop_needed()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout if deadline is None else deadline
+        ended = asyncio.Event()
+        with self._lock:
+            if waiting is not self._waiting:
+                return deadline  # it has ended in the meantime
+            waiting.append((loop, ended))
+        timer = loop.call_at(deadline, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            timer.cancel()
+        return None if loop.time() >= deadline else deadline
 
     def _let_go(self, latest: tuple[int, _Result] | None) -> None:
         with self._lock:

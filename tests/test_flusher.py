@@ -359,3 +359,16 @@ def _read_until(peer: ScriptedPeer, orders: int) -> bool:
             while True:
                 if next_totals(other_end)["orders"] == orders:
                     return True
+
+
+def test_a_last_report_is_not_held_up_by_those_that_wait_for_answers(peer, bench):
+    """Nobody will come later to bring its totals."""
+    for _ in range(LIMIT_UNANSWERED):
+        bench.record_and_flush()
+    bench.orders.add()
+    last = bench.flush(last=True)
+    other_end = peer.accept()
+    reports = [next_totals(other_end) for _ in range(LIMIT_UNANSWERED + 1)]
+
+    assert last.delivery is Delivery.TRANSMITTED
+    assert reports[-1]["orders"] == LIMIT_UNANSWERED + 1

@@ -73,7 +73,9 @@ class Registry:
         if not isinstance(series_limit, int) or series_limit < 1:
             raise ConfigurationError(f"series_limit is {series_limit!r}; expected an integer, 1 or more")
         self._clock_ns = clock_ns
-        lock = threading.Lock()
+        # Reentrant, at no cost: a finaliser that records may run in the very thread that holds it (`snapshot` makes
+        # objects, which may start a garbage collection), and would wait for itself.
+        lock = threading.RLock()
         self._lock = lock
         self._common = Common(lock, series_limit)
         # What the emitter counts of itself must not look like something recorded by the user.
@@ -97,7 +99,7 @@ class Registry:
         Another thread, which does not exist here, may have been in the middle of a change. So its lock is replaced,
         and whatever it may have left half changed begins anew.
         """
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for common in (self._common, self._own_common):
             common.lock = self._lock
             common.changed = False

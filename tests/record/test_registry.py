@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 
@@ -191,3 +192,26 @@ def test_two_threads_that_make_the_same_instrument_share_it(registry: Registry) 
 
     assert type(orders) is Counter
     assert series_of(registry, "orders") == [((), 5)]
+
+
+def test_a_finaliser_may_record_while_a_snapshot_is_taken():
+    """A garbage collection can run at any time, in the very thread that holds the lock."""
+    registry = Registry()
+    open_files = registry.up_down_counter("open_files")
+    open_files.add(1)
+
+    class File:
+        def __del__(self) -> None:
+            open_files.add(-1)
+
+    files = [File()]
+    registry.counter("closes").bind()
+    clock_ns = registry._clock_ns
+    registry._clock_ns = lambda: files.clear() or clock_ns()  # stands for the collection: it runs under the lock
+
+    points: list[float] = []
+    thread = threading.Thread(target=lambda: points.extend(registry.snapshot().points), daemon=True)
+    thread.start()
+    thread.join(10.0)
+
+    assert points[:1] == [0]
