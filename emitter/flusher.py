@@ -6,7 +6,6 @@ an emitter is made, so this module, and not `client`, is where everything heavy 
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import TYPE_CHECKING
 
@@ -146,6 +145,7 @@ class Flusher:
                 except NetworkError as error:
                     self._ledger.note_error(error)
                 else:
+                    self._network.succeed()
                     await connection.prepare()
                     connection.rest()
 
@@ -195,8 +195,8 @@ class Flusher:
             raise
         except BaseException as unexpected:  # goes to the caller, but is counted all the same
             self._failures.add()
-            cancelled = isinstance(unexpected, asyncio.CancelledError)
-            self._ledger.failed["cancelled" if cancelled else "defect"] += 1
+            # Cancelled, or Ctrl-C: neither is an `Exception`.
+            self._ledger.failed["defect" if isinstance(unexpected, Exception) else "cancelled"] += 1
             self._rest()
             raise
         self._rest()

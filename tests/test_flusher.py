@@ -372,3 +372,21 @@ def test_a_last_report_is_not_held_up_by_those_that_wait_for_answers(peer, bench
 
     assert last.delivery is Delivery.TRANSMITTED
     assert reports[-1]["orders"] == LIMIT_UNANSWERED + 1
+
+
+def test_a_connection_that_was_opened_ahead_of_time_ends_the_back_off(clock):
+    """The network was in trouble, and is well."""
+    peer = ScriptedPeer()
+    port = peer.port
+    bench = Bench(peer, clock)
+    peer.close()
+    failed = bench.record_and_flush()
+    revived = ScriptedPeer(port=port)
+    opened = loops.run(bench.flusher.connect(5.0))
+    flush = bench.record_and_flush()
+    loops.run(bench.flusher._connection.close(deadline=0))
+    revived.close()
+
+    assert isinstance(failed.error, ConnectError)
+    assert opened
+    assert flush.delivery is Delivery.TRANSMITTED

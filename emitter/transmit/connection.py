@@ -176,13 +176,12 @@ class Connection:
     async def _adopt(self) -> asyncio.StreamWriter:
         """Bring the stream into the loop that is in use."""
         try:
-            writer, early = await self._stream.adopt()
+            writer = await self._stream.adopt(self._take)
         except OSError as error:
             self._end(ConnectionLostError(streams.in_words(error), untouched=True))
             raise ConnectionLostError(streams.in_words(error), untouched=True) from error
-        if early:
-            self._take(early)
-        if self.ended is not None:
+        if self.ended is not None:  # by what the loop has read meanwhile
+            self._stream.detach()
             raise ConnectionLostError(self._why(), untouched=True)
         return writer
 
@@ -312,6 +311,7 @@ class Connection:
             self._end(error)
         for answer in self._parser.take():
             if not self._unanswered:
+                # No fault of a report: it may be a farewell (408, RFC 9110, 15.5.9).
                 self._lost("the peer answered what nobody asked")
                 return
             self._harvested.append(Harvested(self._unanswered.popleft().number, answer))

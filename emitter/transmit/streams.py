@@ -12,11 +12,9 @@ from emitter import loop as loops
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Stream", "any_ready", "in_words", "ready"]
-
-_READ_BYTES = 64 * 1024
 
 
 class Stream:
@@ -45,29 +43,34 @@ class Stream:
         """What of the last write is still in this process."""
         return self._writer.transport.get_write_buffer_size() if self._writer is not None else 0
 
-    async def adopt(self) -> tuple[asyncio.StreamWriter, bytes]:
+    async def adopt(self, early: Callable[[bytes], None]) -> asyncio.StreamWriter:
         """Put a new stream, in the loop that is in use, on the socket (0.2 ms); what is on its way stays.
 
-        Returns:
-            What to write to, and what the stream has read before it was paused: nothing on the standard loop, but
-            uvloop is faster.
+        Args:
+            early: Is given what the loop has read before it could be paused: nothing by the standard loop, but
+                uvloop is faster.
 
         Raises:
             OSError: The system refused a duplicate or a registration.
+
+        After failure and after cancellation: there is none, and `early` was given what the loop had read.
         """
         await loops.loop_needed()
         self.detach()
+        loop = asyncio.get_running_loop()
         duplicate = self._socket.dup()
         self._duplicates.add(duplicate)
-        reader, writer = await asyncio.open_connection(sock=duplicate)
-        transport = cast("asyncio.Transport", writer.transport)  # it reads as well as it writes
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = _Protocol(reader, loop, early)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=duplicate)
         transport.pause_reading()
         # With a limit of 0, `drain` returns exactly when nothing is left in this process.
         transport.set_write_buffer_limits(high=0)
-        self._writer = writer
-        self._loop = asyncio.get_running_loop()
-        self._passing = not loops.outlives_its_caller(self._loop)
-        return writer, _read_already(reader)
+        self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        _look_at_the_end(self._writer)
+        self._loop = loop
+        self._passing = not loops.outlives_its_caller(loop)
+        return self._writer
 
     def rest(self) -> None:
         """Called between two uses: leaves a loop that may be gone by the next one. The process's own loop stays."""
@@ -101,22 +104,37 @@ class Stream:
         self._writer = self._loop = None
 
 
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Hands over at once what the loop reads, and stops it: in a reader it would be lost when `adopt` is cancelled."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop, early: Callable[[bytes], None]
+    ) -> None:
+        super().__init__(reader, loop=loop)
+        self._early = early
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._reading = cast("asyncio.ReadTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._reading.pause_reading()
+        self._early(data)
+
+
+def _look_at_the_end(writer: asyncio.StreamWriter) -> None:
+    """See the error with which a stream may end: else asyncio complains of it, if it is collected in the wrong order.
+
+    It lies in a future that nobody outside asyncio gets hold of, but for what `wait_closed` waits for.
+    """
+    waiting = writer.wait_closed()
+    with contextlib.suppress(StopIteration, OSError):  # it has ended already, well or badly
+        waiting.send(None).add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    waiting.close()
+
+
 def _abort(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()  # of the writer, and not of its transport: a writer that is dropped first complains
-
-
-def _read_already(reader: asyncio.StreamReader) -> bytes:
-    pieces = []
-    while not reader.at_eof():
-        reading = reader.read(_READ_BYTES)
-        try:
-            reading.send(None)
-        except StopIteration as read:  # it did not have to wait
-            pieces.append(read.value)
-        else:
-            reading.close()
-            break
-    return b"".join(pieces)
 
 
 async def ready(sock: socket.socket, what: Literal["read", "write"], timeout: float) -> None:
