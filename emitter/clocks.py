@@ -22,6 +22,14 @@ class Moment(NamedTuple):
     monotonic: float
     wall: float
 
+    def since(self, earlier: Moment) -> float:
+        """Seconds from an earlier moment to this one, by the clock that says more; infinite if wall time was set back.
+
+        So it is never less than what has gone by, and what depends on it is given up too early rather than too late.
+        """
+        wall = self.wall - earlier.wall
+        return math.inf if wall < 0 else max(wall, self.monotonic - earlier.monotonic)
+
 
 class Clocks:
     """Both clocks.
@@ -42,9 +50,5 @@ class Clocks:
         return Moment(self.monotonic(), self.wall())
 
     def since(self, moment: Moment) -> float:
-        """Seconds since a moment, by the clock that says more; infinite if the wall clock was set back since.
-
-        So it is never less than what has gone by, and what depends on it is given up too early rather than too late.
-        """
-        wall = self.wall() - moment.wall
-        return math.inf if wall < 0 else max(wall, self.monotonic() - moment.monotonic)
+        """Seconds since a moment; see `Moment.since`."""
+        return self.now().since(moment)

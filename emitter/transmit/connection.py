@@ -46,9 +46,10 @@ _ROUND_TRIPS_OF_SILENCE = 4
 
 _READ_BYTES = 64 * 1024
 _LIMIT_HARVEST_BYTES = 4 * _READ_BYTES  # of one harvest: what a peer can make a single flush read
+_HONEST_BYTES = 4 * 1024  # of sixteen answers; whoever writes more at a time is looked at more closely
 _LIMIT_HARVEST_SECONDS = 0.005
-"""Of one harvest, beyond what one read brings: it comes before the budget is looked at. An honest answer takes some
-microseconds, and what is left is read at the next flush."""
+"""Of one harvest of more than that, beyond what one read brings: it comes before the budget is looked at. An honest
+answer takes some microseconds, and what is left is read at the next flush."""
 
 
 class Harvested(NamedTuple):
@@ -238,24 +239,25 @@ class Connection:
 
     def _look_at_the_clocks(self, idle_limit: float, age_limit: float) -> None:
         """End what a load balancer, a NAT gateway or the peer has forgotten, or is about to."""
-        idle = self._clocks.since(self._used)
+        now = self._clocks.now()
+        idle = now.since(self._used)
         if idle > idle_limit:
             self._lost(f"it was idle for {idle:.0f} s" if idle < math.inf else "the wall clock was set back")
         elif not self._unanswered:
-            if self.age > age_limit:
+            if now.since(self._opened) > age_limit:
                 self._lost(f"it is older than {age_limit:.0f} s")
-        elif self._clocks.monotonic() - self._unanswered[0].written.monotonic > PATIENCE:
+        elif now.monotonic - self._unanswered[0].written.monotonic > PATIENCE:
             self._lost(f"the peer has left a report unanswered for {PATIENCE:.0f} s")
-        elif self._is_silent():
+        elif self._is_silent(now):
             self._lost("the peer does not acknowledge what was transmitted")
 
-    def _is_silent(self) -> bool:
+    def _is_silent(self, now: Moment) -> bool:
         """Whether the oldest report was transmitted and not acknowledged, though the peer has had the time.
 
         A peer whose window is shut is not silent: it acknowledges what it has taken, and the rest is not transmitted.
         """
         oldest = self._unanswered[0]
-        seconds = self._clocks.since(oldest.written)
+        seconds = now.since(oldest.written)
         if seconds < SILENCE:
             return False
         untransmitted, unacknowledged = kernel.queues(self._socket)
@@ -266,8 +268,8 @@ class Connection:
 
     def _read(self) -> None:
         left = _LIMIT_HARVEST_BYTES
-        until = self._clocks.monotonic() + _LIMIT_HARVEST_SECONDS
-        while self.ended is None and left > 0 and self._clocks.monotonic() < until:
+        until = math.inf
+        while self.ended is None and left > 0:
             try:
                 wire = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
@@ -276,6 +278,10 @@ class Connection:
                 self._lost(streams.in_words(error))
                 return
             left -= len(wire)
+            if len(wire) > _HONEST_BYTES:
+                now = self._clocks.monotonic()
+                until = min(until, now + _LIMIT_HARVEST_SECONDS)
+                left = left if now < until else 0
             self._take(wire)
 
     def _take(self, wire: bytes) -> None:

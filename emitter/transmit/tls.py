@@ -15,7 +15,7 @@ from typing import NoReturn, cast
 
 from emitter.errors import ConnectionLostError, TlsError
 
-__all__ = ["LIMIT_HANDSHAKE_BYTES", "LIMIT_OVERHEAD_BYTES", "Tls", "TlsClient", "default_context"]
+__all__ = ["LIMIT_HANDSHAKE_BYTES", "LIMIT_OVERHEAD_BYTES", "LIMIT_SESSIONS", "Tls", "TlsClient", "default_context"]
 
 LIMIT_HANDSHAKE_BYTES = 256 * 1024
 """What a peer may write before the handshake is over. OpenSSL takes up to 100 KiB of certificates."""
@@ -25,6 +25,10 @@ LIMIT_OVERHEAD_BYTES = 20 * 1024
 5.2: 16 KiB and a little), tickets, key updates, some 22 bytes around each record. Nothing takes OpenSSL longer than a
 key update, 8 us for 27 bytes, so this is 6 ms of them. It bounds what we owe as well: no answer of TLS is larger than
 what it answers."""
+
+LIMIT_SESSIONS = 256
+"""How many sessions are taken over, one after each full handshake. Older CPythons lose 7 KB and more at each
+(cpython#116810), so this is some 2 MB; then all handshakes are full ones. A session lasts for hours, a sandbox too."""
 
 _RECORD_BYTES = 16 * 1024  # of content, at most (RFC 8446, 5.1)
 _FEED_BYTES = 4 * 1024  # at a time, so that the limits are looked at before much more has been worked through
@@ -55,6 +59,7 @@ class TlsClient:
         self.host = host
         self.port = port
         self._session: ssl.SSLSession | None = None
+        self._sessions_left = LIMIT_SESSIONS
         self._context = context
 
     def prepare(self) -> None:
@@ -72,8 +77,8 @@ class TlsClient:
     def begin(self) -> Tls:
         """A new connection's TLS, which resumes the last session if the peer lets it.
 
-        A session is offered once (RFC 8446, C.4), and the connection has another one to `keep` when it ends. So one
-        that the peer chokes on is not offered again.
+        Until that connection has ended well, the session is offered to no other: one that a peer chokes on is not
+        offered again.
 
         Raises:
             TlsError: The context cannot be used for this host.
@@ -86,8 +91,15 @@ class TlsClient:
             raise TlsError(self.host, self.port, _in_words(error)) from error
 
     def keep(self, session: ssl.SSLSession) -> None:
-        """Resume this session with the next connection."""
+        """Resume this session, which was resumed before, with the next connection."""
         self._session = session
+
+    def take_over(self, source: ssl.SSLObject) -> None:
+        """Resume the session of a full handshake with the next connection."""
+        if self._sessions_left > 0:
+            self._sessions_left -= 1
+            # With TLS 1.3 it can be resumed once a ticket has come (RFC 8446, 4.6.1); OpenSSL offers nothing else.
+            self._session = source.session
 
 
 class Tls:
@@ -102,6 +114,7 @@ class Tls:
         self.established = False
         self.ended = False
         self._client = client
+        self._offered = session
         self._sound = True
         self._handshake_bytes = 0
         self._overhead_bytes = 0  # since the last report
@@ -153,10 +166,8 @@ class Tls:
         Raises:
             ConnectionLostError: Nothing can be written any more; no byte was.
         """
-        left = memoryview(plain)
         try:
-            while left:
-                left = left[self._ssl.write(left) :]  # a record, 16 KiB, at a time
+            self._ssl.write(plain)  # all of it, record by record: a `MemoryBIO` is never full
         except ssl.SSLError as error:
             self._lose(_in_words(error), error, untouched=True)
         self._overhead_bytes = 0
@@ -202,11 +213,12 @@ class Tls:
         To be called for a connection that broke as well, though nobody will get the alert. What broke in TLS itself
         is not resumed (6.2).
         """
-        # Only now, since each look at it copies it, with the peer's certificates, in 115 us. With TLS 1.3 there is a
-        # ticket once one has come after the handshake (4.6.1); TLS 1.2 may do without.
-        session = self._ssl.session if self.established and self._sound else None
-        if session is not None and (session.has_ticket or self._ssl.version() != "TLSv1.3"):
-            self._client.keep(session)
+        # Only now, and not at each harvest: every look at the session copies it, in 0.1 to 0.25 ms.
+        if self.established and self._sound:
+            if self._offered is not None and self.resumed:
+                self._client.keep(self._offered)
+            else:
+                self._client.take_over(self._ssl)
         with contextlib.suppress(ssl.SSLError):  # it wants the peer's alert too; or it failed before
             self._ssl.unwrap()
         return self._outgoing.read()

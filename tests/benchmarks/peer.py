@@ -1,11 +1,20 @@
-"""The receiving end of the benchmarks: answers each POST with 200 at once, in a process of its own."""
+"""The receiving end of the benchmarks, in a process of its own: answers each POST with 200.
+
+Prints one line of JSON: the ports where it answers at once (`plain`), `SLOW_SECONDS` later (`slow`) and over TLS
+(`tls`), and the certificate of the authority that certified it (`authority`).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import ssl
+
+import trustme
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+SLOW_SECONDS = 2.0
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
@@ -26,14 +35,39 @@ class Peer(asyncio.Protocol):
             if len(rest) < body_bytes:
                 return
             self._pending = rest[body_bytes:]
-            self._transport.write(ANSWER)
+            self.answer()
+
+    def answer(self) -> None:
+        """At once."""
+        self._transport.write(ANSWER)
+
+
+class SlowPeer(Peer):
+    """Takes its time, for each answer on its own."""
+
+    def answer(self) -> None:
+        """Later."""
+        asyncio.get_running_loop().call_later(SLOW_SECONDS, self._transport.write, ANSWER)
 
 
 async def main() -> None:
-    """Print the port, then serve until the end."""
-    server = await asyncio.get_running_loop().create_server(Peer, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    """Print where, then serve until the end."""
+    # As most web servers are certified: with RSA, by an authority that another one has certified.
+    authority = trustme.CA(key_type=trustme.KeyType.RSA)
+    between = authority.create_child_ca(key_type=trustme.KeyType.RSA)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    between.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA).configure_cert(context)
+    loop = asyncio.get_running_loop()
+    servers = {
+        "plain": await loop.create_server(Peer, "127.0.0.1", 0),
+        "slow": await loop.create_server(SlowPeer, "127.0.0.1", 0),
+        "tls": await loop.create_server(Peer, "127.0.0.1", 0, ssl=context),
+    }
+    told = {name: server.sockets[0].getsockname()[1] for name, server in servers.items()}
+    told["authority"] = authority.cert_pem.bytes().decode()
+    print(json.dumps(told), flush=True)
+    await loop.create_future()
 
 
 if __name__ == "__main__":

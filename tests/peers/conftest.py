@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.peers.certificates import Certificates
 from tests.peers.haproxy import haproxy
 from tests.peers.nginx import nginx
 from tests.peers.receivers import Receivers, receiving
 from tests.peers.sandbox import Sandbox
+from tests.tls import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +21,9 @@ PROXIES = {"haproxy": haproxy, "nginx": nginx}
 
 
 @pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Whom the sandboxes trust, and what the proxies show."""
-    return Certificates(tmp_path_factory.mktemp("certificates"))
+def authority() -> Authority:
+    """Whom the sandboxes trust, and who has certified the proxies."""
+    return Authority()
 
 
 class House:
@@ -31,13 +31,13 @@ class House:
 
     Args:
         folder: For the proxy's files.
-        certificates: For TLS.
+        authority: For TLS.
         secure: Whether the sandboxes speak TLS to the proxy.
     """
 
-    def __init__(self, folder: Path, certificates: Certificates, *, secure: bool) -> None:
+    def __init__(self, folder: Path, authority: Authority, *, secure: bool) -> None:
         self._folder = folder
-        self._certificates = certificates
+        self._authority = authority
         self._secure = secure
         self._end = ExitStack()
         self.port = 0
@@ -48,14 +48,16 @@ class House:
 
     def proxy(self, name: str, receivers: Receivers, **options) -> None:
         """The proxy in front of them."""
-        certificate = self._certificates.pem if self._secure else None
+        certificate = self._folder / "proxy.pem" if self._secure else None
+        if certificate is not None:
+            self._authority.write_identity(certificate, "127.0.0.1")
         running = PROXIES[name](self._folder, receivers.ports, certificate=certificate, **options)
         self.port = self._end.enter_context(running)
 
     def sandbox(self, **options) -> Sandbox:
         """One that reports through the proxy."""
         if self._secure:
-            options.setdefault("ssl_context", self._certificates.client_context())
+            options.setdefault("ssl_context", self._authority.client())
         sandbox = Sandbox(self.port, **options)
         self._end.callback(sandbox.end)
         return sandbox
@@ -73,8 +75,8 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def house(tmp_path: Path, certificates: Certificates, scheme: str) -> Iterator[House]:
+def house(tmp_path: Path, authority: Authority, scheme: str) -> Iterator[House]:
     """An empty one."""
-    house = House(tmp_path, certificates, secure=scheme == "https")
+    house = House(tmp_path, authority, secure=scheme == "https")
     yield house
     house.close()

@@ -15,11 +15,11 @@ SAID = {"nginx": (".", "r"), "haproxy": ("0", "1")}
 @pytest.mark.parametrize("scheme", ["https"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 @pytest.mark.parametrize("proxy", SAID)
-def test_every_reconnect_resumes_the_session(house, certificates, proxy: str, version: ssl.TLSVersion) -> None:
+def test_every_reconnect_resumes_the_session(house, authority, proxy: str, version: ssl.TLSVersion) -> None:
     """With TLS 1.3 by the tickets that came after the handshake, with TLS 1.2 by those within it."""
     receivers = house.receivers()
     house.proxy(proxy, receivers)
-    sandbox = house.sandbox(ssl_context=certificates.client_context(version))
+    sandbox = house.sandbox(ssl_context=authority.client(version))
     for _ in range(4):
         sandbox.invoke(Delivery.ANSWERED)
         sandbox.disconnect()

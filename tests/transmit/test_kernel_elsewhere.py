@@ -68,5 +68,5 @@ async def test_with_one_queue_a_peer_that_reads_nothing_is_not_taken_for_silent(
     reached = await transmit(connection, request_of(200_000), seconds=0.05)
 
     assert reached is Delivery.BUFFERED
-    assert not connection._is_silent()
+    assert not connection._is_silent(connection._clocks.now())
     await connection.close(deadline=time.monotonic())
