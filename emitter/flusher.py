@@ -282,21 +282,20 @@ class Flusher:
 
     async def _open(self, deadline: float) -> Connection:
         """Open a connection, going on with what an earlier budget cut short."""
-        if self._opening is not None and not self._opening.stale:
+        opening = self._opening
+        if opening is not None:
             try:
-                return await self._finish(self._opening, deadline)
+                return await self._finish(opening, self._clock() if opening.stale else deadline)
             except ConnectError as error:
-                if error.unfinished:
+                if error.unfinished and not opening.stale:
                     raise
-            # It died while nobody looked, in a freeze for one: a new one says more.
-        if self._opening is not None:
-            self._opening.abandon()
+            opening.abandon()  # it died while nobody looked, in a freeze for one: a new one says more
         self._opening = Opening(self._endpoint.host, self._endpoint.port, tls=self._tls, clocks=self._clocks)
         return await self._finish(self._opening, deadline)
 
     async def _went_on_opening(self) -> bool:
         """Whether a connection that was being opened is open by now; looks, without waiting."""
-        if self._opening is None or self._opening.stale:
+        if self._opening is None:
             return False
         try:
             await self._finish(self._opening, self._clock())

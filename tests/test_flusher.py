@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
+import socket
 import threading
 import time
 
@@ -390,3 +392,28 @@ def test_a_connection_that_was_opened_ahead_of_time_ends_the_back_off(clock):
     assert isinstance(failed.error, ConnectError)
     assert opened
     assert flush.delivery is Delivery.TRANSMITTED
+
+
+def test_a_connect_that_was_answered_in_a_freeze_is_used_after_it(clock):
+    """However long ago it was begun: a budget below the round trip delivers also when each event is minutes apart."""
+    peer = ScriptedPeer(backlog=0)
+    first = socket.create_connection(("127.0.0.1", peer.port))
+    bench = Bench(peer, clock)
+    bench.orders.add()
+    cut_short = bench.flush(timeout=0)
+    (attempt,) = bench.flusher._opening._sockets
+    peer.accept()  # makes room, so that the kernel's next attempt succeeds
+    poll = select.poll()
+    poll.register(attempt, select.POLLOUT)
+    assert poll.poll(10_000)
+    clock.now += 300
+    flush = bench.flush(timeout=0)
+    report = next_totals(peer.accept())
+    loops.run(bench.flusher._connection.close(deadline=0))
+    first.close()
+    peer.close()
+
+    assert cut_short.error.unfinished
+    assert flush.delivery is Delivery.TRANSMITTED
+    assert report["orders"] == 1
+    assert bench.stats.connections_opened == 1

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from emitter.clocks import Clocks
     from emitter.transmit.tls import Tls, TlsClient
 
-__all__ = ["ATTEMPT_DELAY", "LIMIT_ADDRESSES", "LIMIT_AGE", "Opening"]
+__all__ = ["ATTEMPT_DELAY", "LIMIT_ADDRESSES", "LIMIT_AGE", "LIMIT_HANDSHAKE_AGE", "Opening"]
 
 ATTEMPT_DELAY = 0.1
 """Seconds before the next address of a name is tried beside the ones before it: the least that RFC 8305, section 8,
@@ -44,8 +44,11 @@ LIMIT_ADDRESSES = 8
 """Of one name, that are tried."""
 
 LIMIT_AGE = 10.0
-"""Seconds after which an opening that was left is not gone on with: peers give up a handshake after about that long,
-and TCP has slowed down its attempts to one in several seconds."""
+"""Seconds without any answer after which an opening is not waited for any more: a new one asks at once, where TCP has
+slowed down its attempts to one in eight seconds, and more."""
+
+LIMIT_HANDSHAKE_AGE = 50.0
+"""Seconds after which one that was answered is not waited for any more: servers give a handshake up after 10 to 60 s."""
 
 _READ_BYTES = 64 * 1024
 
@@ -98,8 +101,8 @@ class Opening:
 
     @property
     def stale(self) -> bool:
-        """Whether it was left for so long that a new one is better. A name being looked up never is."""
-        return bool(self._sockets) and self.age > LIMIT_AGE
+        """Whether a new one is better than waiting for it. Never so while a name is looked up."""
+        return bool(self._sockets) and self.age > (LIMIT_HANDSHAKE_AGE if self.round_trip else LIMIT_AGE)
 
     async def finish(self, deadline: float) -> Connection:
         """Go on until the connection is open.
