@@ -28,7 +28,7 @@ class Emitter:
 
     Everything that a flush needs is imported when an emitter is made, so make it at the top of the module: in
     Lambda that is the INIT phase. Any number of threads and event loops may use one emitter; a signal handler may
-    not, since it may have interrupted the very code that holds a lock.
+    not, since it may have interrupted the very code that holds a lock or changes a total.
 
     Args:
         endpoint: The full URL that reports are POSTed to. `None`: from the environment, see `emitter.settings`.
@@ -49,6 +49,7 @@ class Emitter:
 
     Raises:
         ConfigurationError: What was wrong, where it came from, and what was expected.
+        OSError: No file descriptor is left for an event loop.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Emitter:
         )
         self._strict = strict
         self._loops = loop
+        loop.prepare()
         self._check = settings
         self._cold_start = iter((1,))  # yields once: for the first invocation, whichever handler it is of
         self._registry = Registry(self._settings.resource, series_limit=series_limit)

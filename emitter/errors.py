@@ -111,14 +111,16 @@ class ConnectionLostError(NetworkError):
     Attributes:
         cause: What was seen of it, in words.
         untouched: Whether the kernel had taken no byte of the report, so that it can safely be written anew.
+        retired: Whether it was we who gave it up, for its age or because it was idle: no fault of the peer.
     """
 
     reason = "lost"
 
-    def __init__(self, cause: str, *, untouched: bool) -> None:
-        super().__init__(f"the connection was lost: {cause}")
+    def __init__(self, cause: str, *, untouched: bool, retired: bool = False) -> None:
+        super().__init__(f"the connection was {'given up' if retired else 'lost'}: {cause}")
         self.cause = cause
         self.untouched = untouched
+        self.retired = retired
 
 
 class BudgetExceededError(NetworkError):

@@ -69,6 +69,9 @@ class Flusher:
         self._cookies = CookieStore(
             settings.sticky_cookies, target=settings.endpoint.target, secure=settings.endpoint.secure
         )
+        self._tls = (
+            TlsClient(self._endpoint.host, self._endpoint.port, settings.ssl_context) if self._endpoint.secure else None
+        )
         # Self-metrics: they ride along in every report, so that the receiver can tell how many it did not get.
         self._flushes = registry.counter(
             "emitter.flushes", unit="{report}", description="Reports attempted, this one included.", own=True
@@ -89,11 +92,6 @@ class Flusher:
         """What a sandbox has when it begins: no connection, no cookies, nothing reported, nothing known."""
         self._shared: Shared[Flush | None] = Shared()
         self._ledger = Ledger(self._endpoint.shown)
-        self._tls = (
-            TlsClient(self._endpoint.host, self._endpoint.port, self._settings.ssl_context)
-            if self._endpoint.secure
-            else None
-        )
         self._opening: Opening | None = None
         self._connection: Connection | None = None
         # The number of the last report, and of the last one that was accepted, as counted by `emitter.flushes`.
@@ -109,6 +107,8 @@ class Flusher:
         inherited = self._connection, self._opening
         self._registry.after_fork()
         self._cookies.clear()
+        if self._tls is not None:
+            self._tls.forget()
         self._begin()
         for each in inherited:
             if each is not None:
@@ -151,7 +151,7 @@ class Flusher:
 
         if not self._settings.disabled:
             await self._shared.run(work, lambda _: False, timeout=timeout)
-        return self._connection is not None
+        return self._connection is not None and self._connection.ended is None
 
     async def close(self, timeout: float) -> None:
         """A last report, then an orderly close; see `Emitter.close`."""
@@ -239,6 +239,7 @@ class Flusher:
             if verdict.outcome is Outcome.ACCEPTED:
                 self._accepted = verdict.report
         if harvested:
+            self._network.succeed()  # whatever the budget said: it has brought a report there, and an answer back
             now = self._clocks.wall()
             for _, answer in harvested:
                 self._cookies.learn(answer.headers, now)
@@ -257,15 +258,18 @@ class Flusher:
         self._connection = None
         if connection.unanswered:  # the totals go out again
             self._ledger.note_unanswered(connection.unanswered, why)
+        if isinstance(why, PeerError):
+            self._ledger.note_error(why)
+        elif isinstance(why, ConnectionLostError) and why.retired:
+            # Tells nothing of the peer: whoever is frozen between rare events never sees an answer.
+            return
         # A connection that is lost costs its reports, and the next goes out at once. Somebody who takes connections
         # and never answers on any, or not in HTTP, is another matter.
         fruitless = connection.unanswered > 0 and connection.answered == 0
         self._fruitless = self._fruitless + 1 if fruitless else 0
-        if isinstance(why, PeerError):
-            self._ledger.note_error(why)
-        elif self._fruitless > 1:
-            self._ledger.note_fruitless(why)
         if self._fruitless > 1:
+            if not isinstance(why, PeerError):
+                self._ledger.note_fruitless(why)
             self._receiver.fail()
 
     async def _transmit(self, request: bytes, wanted: Delivery, deadline: float, verdicts: list[Verdict]) -> Delivery:

@@ -8,6 +8,7 @@ process, and runs only while something really has to wait.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import select
 import selectors
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
     from typing import Any
 
-__all__ = ["current", "loop_needed", "outlives_its_caller", "refuse_inside_loop", "run"]
+__all__ = ["current", "loop_needed", "outlives_its_caller", "prepare", "refuse_inside_loop", "run"]
 
 _Result = TypeVar("_Result")
+
+_PATIENCE = 1.0
+"""Seconds for a cancelled coroutine to end. It takes microseconds, unless an interrupt came at a moment at which
+asyncio itself loses a wake-up."""
 
 _busy = threading.Lock()
 """Held by the thread that uses the process's loop, running or not."""
@@ -103,6 +108,23 @@ def run(coroutine: Coroutine[Any, Any, _Result], *, passing: bool = True) -> _Re
         busy.release()
 
 
+def prepare() -> None:
+    """Make the loop of this process, if there is none yet, so that nobody who waits can be refused one.
+
+    Raises:
+        OSError: No descriptor is left for it.
+    """
+    _the_process_loop()
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    # Of what was registered later, so run before this, some may still have needed it; of what comes after, nothing.
+    loop = _process_loops.pop(os.getpid(), None)
+    if loop is not None and not loop.is_running():
+        loop.close()
+
+
 def _the_process_loop() -> asyncio.AbstractEventLoop:
     loop = _process_loops.get(os.getpid())
     if loop is None:
@@ -111,13 +133,16 @@ def _the_process_loop() -> asyncio.AbstractEventLoop:
 
 
 def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    task = loop.create_task(coroutine)  # a coroutine that gave way at `loop_needed` simply goes on here
+    task: asyncio.Task[_Result] | None = None
     try:
+        task = loop.create_task(coroutine)  # a coroutine that gave way at `loop_needed` simply goes on here
         return loop.run_until_complete(task)
     except BaseException:
-        if not task.done():  # an interrupt (Ctrl-C, an alarm) came through the loop and left the task behind
+        if (
+            task is not None and not task.done()
+        ):  # an interrupt (Ctrl-C, an alarm) came through the loop and left the task behind
             task.cancel()
-            loop.run_until_complete(asyncio.wait({task}))
+            loop.run_until_complete(asyncio.wait({task}, timeout=_PATIENCE))
         raise
 
 

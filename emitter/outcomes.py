@@ -14,7 +14,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from emitter.errors import PeerError
+from emitter.errors import BudgetExceededError, PeerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,6 +160,7 @@ class Ledger:
     def note_delivered(self) -> None:
         """A report got as far as asked."""
         self._undelivered_in_a_row = 0
+        self._note_well("network", "get through", {BudgetExceededError.reason, Withheld.BUSY.value})
 
     def note_unanswered(self, reports: int, why: EmitterError) -> None:
         """A connection ended with reports that nobody will answer: perhaps received, perhaps not."""
@@ -206,23 +207,30 @@ class Ledger:
         """Count an answer; log it if the receiver changed its mind. One that is far behind is not well yet."""
         status = verdict.status
         self.verdicts[status] += 1
-        self._note("network", "", "get through")  # only an answer shows that: what was transmitted may have been lost
+        self._undelivered_in_a_row = 0
+        # Only an answer shows that they get there; but not that they do so within the budget.
+        troubles = self._troubles["network"] - {BudgetExceededError.reason, Withheld.BUSY.value}
+        self._note_well("network", "get through", troubles)
         if verdict.outcome is Outcome.ACCEPTED:
             if not far_behind:
-                self._note("receiver", "", "are accepted")
+                self._note_well("receiver", "are accepted", set(self._troubles["receiver"]))
         else:
             advice = _ADVICE.get(status, "see what the receiver logs about it")
             self._note("receiver", str(status), f"answered {status} ({verdict.outcome.value}); {advice}")
 
     def _note(self, whose: str, trouble: str, text: str) -> None:
         """Log a change of state. Network and receiver are apart, since each can be well while the other is not."""
-        troubles = self._troubles[whose]
-        if trouble and trouble not in troubles:
-            troubles.add(trouble)
+        if trouble not in self._troubles[whose]:
+            self._troubles[whose].add(trouble)
             _log.warning("reports to %s: %s. Totals are kept and go out with a later report", self._endpoint, text)
-        elif troubles and not trouble:
-            troubles.clear()
-            _log.info("reports to %s %s again", self._endpoint, text)
+
+    def _note_well(self, whose: str, text: str, over: set[str]) -> None:
+        """Some troubles are over; log it once there is none left."""
+        troubles = self._troubles[whose]
+        if troubles & over:
+            troubles -= over
+            if not troubles:
+                _log.info("reports to %s %s again", self._endpoint, text)
 
     def stats(self, flushes: int, overflowed: int) -> Stats:
         """A frozen copy of the counts."""

@@ -85,8 +85,8 @@ class Endpoint:
 
     @property
     def shown(self) -> str:
-        """How it is logged: host and path, no query and no credentials, which may be secret."""
-        return f"{self.authority}{self.target.partition('?')[0]}"
+        """How it is logged: no query and no credentials, which may be secret."""
+        return f"http{'s' if self.secure else ''}://{self.authority}{self.target.partition('?')[0]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,8 @@ def _parse_url(origin: str, url: str) -> Endpoint:
     except ValueError:
         raise refused("is malformed, in its brackets most likely") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise refused(f"has the scheme {parts.scheme!r}" if parts.scheme else "has no scheme")
+        # Without the slashes it may be a user, or a token, before the colon of a password.
+        raise refused(f"has the scheme {parts.scheme!r}" if f"{parts.scheme}://" in url.lower() else "has no scheme")
     if not parts.hostname:
         raise refused("has no host")
     port = _port(parts)

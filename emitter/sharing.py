@@ -72,7 +72,12 @@ class Shared(Generic[_Result]):
             return result
         finally:
             if leading:
-                self._let_go(latest)
+                with self._lock:  # here, and not in a function: an interrupt may come wherever one is called
+                    self._latest = latest
+                    led, self._waiting = self._waiting, None
+                for loop, ended in led or ():
+                    with contextlib.suppress(RuntimeError):  # its loop was closed: nobody waits there any more
+                        loop.call_soon_threadsafe(ended.set)
 
     async def _wait(
         self,
@@ -95,11 +100,3 @@ class Shared(Generic[_Result]):
         finally:
             timer.cancel()
         return None if loop.time() >= deadline else deadline
-
-    def _let_go(self, latest: tuple[int, _Result] | None) -> None:
-        with self._lock:
-            self._latest = latest
-            waiting, self._waiting = self._waiting, None
-        for loop, ended in waiting or ():
-            with contextlib.suppress(RuntimeError):  # its loop was closed: nobody waits there any more
-                loop.call_soon_threadsafe(ended.set)

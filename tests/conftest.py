@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from emitter import Emitter
@@ -14,6 +15,11 @@ from tests.scripted_peer import ScriptedPeer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# A deadline in wall time would turn tests red on a busy machine.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 class Clock:

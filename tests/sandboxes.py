@@ -79,7 +79,9 @@ class Sandbox:
         self._files = tempfile.TemporaryDirectory()
         trusted = Path(self._files.name) / "trusted.pem"
         trusted.write_bytes(pem)
-        environment = {**os.environ, "EMITTER_ENDPOINT": peer.endpoint, "EMITTER_TIMEOUT": "5"}
+        # Not measured: coverage takes a lock of its own, which a thread may hold at the fork, and the child for ever.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        environment = {**inherited, "EMITTER_ENDPOINT": peer.endpoint, "EMITTER_TIMEOUT": "5"}
         if pem:
             environment["SSL_CERT_FILE"] = str(trusted)
         self._stderr = Path(self._files.name) / "stderr"

@@ -349,3 +349,15 @@ def test_an_encoder_of_ones_own_is_taken_as_it_is(peer):
 
     assert request.headers[b"content-type"] == b"text/plain"
     assert request.body.splitlines()[-1] == b"orders"
+
+
+def test_connecting_ahead_of_time_reads_the_trust_store_whatever_becomes_of_it(peer):
+    """That takes 20 ms and more, which belong into the INIT phase, also when the receiver cannot be reached then."""
+    metrics = Emitter(peer.endpoint.replace("http:", "https:"))
+    peer.close()
+    before = metrics._flusher._tls._context
+    opened = metrics.connect_sync()
+
+    assert before is None
+    assert not opened
+    assert metrics._flusher._tls._context is not None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import select
 import socket
 import threading
@@ -417,3 +418,76 @@ def test_a_connect_that_was_answered_in_a_freeze_is_used_after_it(clock):
     assert flush.delivery is Delivery.TRANSMITTED
     assert report["orders"] == 1
     assert bench.stats.connections_opened == 1
+
+
+def test_a_sandbox_that_is_frozen_between_rare_events_is_not_held_back(peer, bench, clock):
+    """Its answers come while nobody is awake, and its connections are given up for being idle: no fault of the peer."""
+    flushes = []
+    for _ in range(5):
+        flushes.append(bench.record_and_flush())
+        clock.now += 60
+        peer.accept().read_request()
+
+    assert [flush.delivery for flush in flushes] == [Delivery.TRANSMITTED] * 5
+    assert bench.stats.failed == {"unanswered": 4}
+
+
+def test_a_budget_that_ends_before_the_answer_is_no_trouble_once_the_answer_is_there(peer, bench, clock, caplog):
+    """With a receiver slower than the budget each report arrives and is accepted: nothing to back off from."""
+    caplog.set_level(logging.INFO, logger="emitter")
+    other_end = None
+    flushes = []
+    for _ in range(8):
+        bench.orders.add()
+        flushes.append(bench.flush(Delivery.ANSWERED, timeout=0.0))
+        other_end = other_end or peer.accept()
+        other_end.read_request()
+        other_end.answer(200)
+        bench.wait_for_input()
+        clock.now += 2
+
+    assert {flush.withheld for flush in flushes} == {None}
+    assert all(isinstance(flush.error, BudgetExceededError) for flush in flushes)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the budget ended" in caplog.messages[0]
+
+
+def test_flushes_that_deliver_in_between_are_not_counted_as_in_a_row(bench, caplog):
+    """Three without delivery are too many; one now and then is not."""
+    ledger = bench.flusher._ledger
+    for _ in range(5):
+        ledger.note_undelivered(0.02, 0.06, 0.1)
+        ledger.note_undelivered(0.02, 0.06, 0.1)
+        ledger.note_delivered()
+    quiet = list(caplog.messages)
+    for _ in range(5):
+        ledger.note_undelivered(0.02, 0.06, 0.1)
+
+    assert quiet == []
+    assert len(caplog.messages) == 1
+    assert "The budget is 20 ms, and the round trip takes 60 ms" in caplog.messages[0]
+
+
+def test_a_peer_that_closes_under_a_report_is_heard_out(clock):
+    """What it wrote before is the verdict: 413, as servers answer a body that is too large."""
+    peer = ScriptedPeer(receive_buffer_bytes=4_096)
+
+    class Large(OtlpEncoder):
+        def encode(self, snapshot):
+            return bytes(8_000_000)
+
+    bench = Bench(peer, time.monotonic, Large())
+    flushing = []
+    thread = threading.Thread(target=lambda: flushing.append(bench.record_and_flush()))
+    thread.start()
+    other_end = peer.accept()
+    other_end.socket.recv(1_000)
+    other_end.answer(413, "Connection: close")
+    other_end.close()
+    thread.join()
+    late = bench.record_and_flush()
+    peer.close()
+
+    assert flushing[0].error is not None
+    assert late.verdicts == (Verdict(1, 413),)
+    assert late.withheld is Withheld.BACKING_OFF

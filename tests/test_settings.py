@@ -28,11 +28,11 @@ PRECEDENCE = [
         "endpoint",
         lambda settings: settings.endpoint.shown,
         [
-            ("EMITTER_ENDPOINT", "http://a/x", "a/x"),
-            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://b/y", "b/y"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c/z/", "c/z/v1/metrics"),
+            ("EMITTER_ENDPOINT", "http://a/x", "http://a/x"),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://b/y", "http://b/y"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c/z/", "http://c/z/v1/metrics"),
         ],
-        ("http://argument/", "argument/"),
+        ("http://argument/", "http://argument/"),
     ),
     (
         "headers",

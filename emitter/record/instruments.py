@@ -291,7 +291,6 @@ class Histogram(Instrument):
             if total == math.inf:
                 raise self._refuse("record", value, f"a finite sum (it stands at {series.sum})")
             series.sum = total
-            series.count += 1
             series.bucket_counts[bucket] += 1
             common.changed = True
 

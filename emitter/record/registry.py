@@ -215,7 +215,9 @@ class Registry:
         metrics = []
         self._order = []
         for instrument in list(self._instruments.values()):
-            reported = [series for series in instrument._series.values() if _point(series) is not None]  # noqa: SLF001
+            # Copied first, since a finaliser may add to it in the middle.
+            every = list(instrument._series.values())  # noqa: SLF001
+            reported = [series for series in every if _point(series) is not None]
             if reported:
                 series = tuple(each.attributes for each in reported)
                 metrics.append(
@@ -235,7 +237,9 @@ class Registry:
 def _point(series: NumberSeries | HistogramSeries) -> Point | None:
     if series.__class__ is NumberSeries:
         return series.point
-    return HistogramPoint(series.count, series.sum, tuple(series.bucket_counts))  # type: ignore[union-attr]
+    # The buckets first and the count from them: a finaliser may record in between.
+    bucket_counts = tuple(series.bucket_counts)  # type: ignore[union-attr]
+    return HistogramPoint(sum(bucket_counts), series.sum, bucket_counts)  # type: ignore[union-attr]
 
 
 def _check_text(what: str, text: str, limit: int) -> None:

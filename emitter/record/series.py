@@ -68,7 +68,7 @@ class NumberSeries:
 class HistogramSeries:
     """The running totals of one histogram series."""
 
-    __slots__ = ("attributes", "bucket_counts", "count", "sum")
+    __slots__ = ("attributes", "bucket_counts", "sum")
 
     def __init__(self, attributes: Attributes, buckets: int) -> None:
         self.attributes = attributes
@@ -78,5 +78,4 @@ class HistogramSeries:
     def restart(self) -> None:
         """Begin anew, in the same place."""
         self.bucket_counts = [0] * len(self.bucket_counts)
-        self.count = 0
         self.sum = 0.0

@@ -93,8 +93,10 @@ class Connection:
         self._harvested: list[Harvested] = []
         self._written_bytes = 0
         self._opened = self._used = clocks.now()
+        # What came along with the handshake, or while nobody looked: the peer may have left already.
         if tls is not None:
-            self._take_inside(tls, b"")  # what came along with the end of the handshake
+            self._take_inside(tls, b"")
+        self._read()
 
     @property
     def unanswered(self) -> int:
@@ -120,7 +122,7 @@ class Connection:
 
         After failure: the connection has ended. Never raises for the network.
         """
-        if self._stream.writer is None:
+        if self.ended is None and self._stream.writer is None:
             with contextlib.suppress(ConnectionLostError):  # `ended` says so
                 await self._adopt()
 
@@ -141,14 +143,17 @@ class Connection:
             ConnectionLostError: The connection broke; its `untouched` tells whether any byte had been taken.
 
         After failure: the connection has ended. After cancellation: it has ended if bytes were still in this
-        process; otherwise they are on their way and it is sound. When it returns, it is sound in any case.
+        process; otherwise they are on their way and it is sound. When it returns, it is sound, unless it was to
+        wait for the answer and that asks to close: see `ended`.
         """
+        if self.ended is not None:
+            raise ConnectionLostError(self._why(), untouched=True)
         try:
             writer = self._stream.writer or await self._adopt()
             wire = request if self._tls is None else self._tls.outbound(request)
             writer.write(wire)  # one `write`: it hands the bytes to the kernel at once, as far as there is room
             if writer.transport.is_closing():
-                self._read()  # the peer may have said why
+                self._read()  # as below
                 raise ConnectionLostError(self._why("the kernel refused the first byte"), untouched=True)
             self._used = self._clocks.now()
             self._written_bytes += len(wire)
@@ -164,9 +169,11 @@ class Connection:
                 reached = await progress.until_reached(self._socket, wanted, deadline, self._clocks.monotonic)
             return reached
         except NetworkError as error:
+            self._read()  # a peer that closes under a report may have said why: 413, say
             self._end(error)
             raise
         except OSError as error:
+            self._read()  # as above
             self._lost(streams.in_words(error))
             raise ConnectionLostError(streams.in_words(error), untouched=False) from error
         except BaseException:  # cancelled
@@ -242,10 +249,10 @@ class Connection:
         now = self._clocks.now()
         idle = now.since(self._used)
         if idle > idle_limit:
-            self._lost(f"it was idle for {idle:.0f} s" if idle < math.inf else "the wall clock was set back")
+            self._retire(f"it was idle for {idle:.0f} s" if idle < math.inf else "the wall clock was set back")
         elif not self._unanswered:
             if now.since(self._opened) > age_limit:
-                self._lost(f"it is older than {age_limit:.0f} s")
+                self._retire(f"it is older than {age_limit:.0f} s")
         elif now.monotonic - self._unanswered[0].written.monotonic > PATIENCE:
             self._lost(f"the peer has left a report unanswered for {PATIENCE:.0f} s")
         elif self._is_silent(now):
@@ -367,6 +374,9 @@ class Connection:
 
     def _lost(self, why: str) -> None:
         self._end(ConnectionLostError(why, untouched=False))
+
+    def _retire(self, why: str) -> None:
+        self._end(ConnectionLostError(why, untouched=True, retired=True))
 
     def _end(self, why: EmitterError) -> None:
         """Nothing is written or read any more; the first reason stays."""

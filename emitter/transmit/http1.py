@@ -215,6 +215,8 @@ class AnswerParser:
     def on_headers_complete(self) -> None:
         """Decide what kind of body follows."""
         status = self._parser.get_status_code()
+        if status < 100:
+            raise self._refuse(f"status {status:03d}")
         if status == 101:
             raise self._refuse("the peer switched protocols (101), which nobody asked for")
         if self._parser.get_http_version() not in {"1.0", "1.1"}:
@@ -222,8 +224,12 @@ class AnswerParser:
         # RFC 9112, 6.3. What has no body for its status (1xx, 204, 304) llhttp completes at once.
         self._in_body_until_close = status >= 200
         for name, value in self._headers:
-            if name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked")):
+            if name == b"content-length" or (
+                name == b"transfer-encoding" and value.lower().rpartition(b",")[2].strip() == b"chunked"
+            ):
                 self._in_body_until_close = False
+                if status < 200:  # llhttp would read one, which may be the next answer (RFC 9110, 8.6 and 15.2)
+                    raise self._refuse("an interim answer with a body")
 
     def on_body(self, body: bytes) -> None:
         """Throw it away, and count."""

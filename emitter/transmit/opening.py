@@ -48,7 +48,7 @@ LIMIT_AGE = 10.0
 slowed down its attempts to one in eight seconds, and more."""
 
 LIMIT_HANDSHAKE_AGE = 50.0
-"""Seconds after which one that was answered is not waited for any more: servers give a handshake up after 10 to 60 s."""
+"""Seconds after which one that was answered is not waited for any more: servers give one up after 10 to 60 s."""
 
 _READ_BYTES = 64 * 1024
 
@@ -116,18 +116,23 @@ class Opening:
         After failure: nothing is left behind, unless it is `unfinished`. After that, and after cancellation: it goes
         on by itself as far as the kernel and the peer can, and `finish` may be called again, in any event loop.
         """
-        while True:
-            try:
-                wait = next(self._way)
-            except StopIteration as opened:
-                connection: Connection = opened.value
-                return connection
-            now = self._clocks.monotonic()
-            if now >= deadline:
-                raise ConnectError(self._host, self._port, f"the budget ended before {self.stage}", unfinished=True)
-            await loops.loop_needed()
-            until = deadline if wait.until is None else min(deadline, wait.until)
-            await streams.any_ready(wait.readable, wait.writable, until - now)
+        try:
+            while True:
+                try:
+                    wait = next(self._way)
+                except StopIteration as opened:
+                    connection: Connection = opened.value
+                    return connection
+                now = self._clocks.monotonic()
+                if now >= deadline:
+                    cause = f"the budget ended before {self.stage}"
+                    raise ConnectError(self._host, self._port, cause, unfinished=True)
+                await loops.loop_needed()
+                until = deadline if wait.until is None else min(deadline, wait.until)
+                await streams.any_ready(wait.readable, wait.writable, until - now)
+        except OSError as error:  # whatever the system refuses: a descriptor, most likely
+            self.abandon()
+            raise ConnectError(self._host, self._port, streams.in_words(error)) from error
 
     def abandon(self) -> None:
         """Give it up and leave nothing behind."""
@@ -157,20 +162,21 @@ class Opening:
     def _look_up(self) -> Generator[_Wait, None, list[_Address]]:
         try:
             return _resolve(self._host, self._port, socket.AI_NUMERICHOST)
-        except (OSError, UnicodeError):
+        except OSError:
             pass  # no address, so a name
-        found: list[list[_Address] | Exception] = []
+        found: list[list[_Address] | OSError] = []
         ours, theirs = socket.socketpair()
 
         def work() -> None:
             try:
                 found.append(_resolve(self._host, self._port))
-            except (OSError, UnicodeError) as error:  # the latter: no name that IDNA can write
+            except OSError as error:
                 found.append(error)
             finally:
                 # Makes `ours` readable, in whatever event loop that is waited for. A mere `close` would not while
                 # there are copies: a child that is forked meanwhile has one, and nobody who closes it.
-                theirs.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # nobody waits any more
+                    theirs.shutdown(socket.SHUT_RDWR)
                 theirs.close()
 
         with ours:
@@ -183,8 +189,8 @@ class Opening:
             while not _is_ready(ours, select.POLLIN):
                 yield _Wait(readable=(ours,))
         result = found[0]
-        if isinstance(result, Exception):
-            raise ConnectError(self._host, self._port, _in_words(result)) from result
+        if isinstance(result, OSError):
+            raise ConnectError(self._host, self._port, streams.in_words(result)) from result
         return result
 
     def _connect(self, addresses: Iterable[_Address]) -> Generator[_Wait, None, socket.socket]:
@@ -262,9 +268,11 @@ class Opening:
 
 def _resolve(host: str, port: int, flags: int = 0) -> list[_Address]:
     """Addresses in the resolver's order, but with the families taking turns (RFC 8305, 4)."""
+    # As bytes: a `str` would load Python's codec for international names, 4 ms for a name that is ASCII already.
+    name = host.encode()
     found = [
         (family, address)
-        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        for family, _, _, _, address in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
     ]
     first = [each for each in found if each[0] == found[0][0]]
     others = [each for each in found if each[0] != found[0][0]]
@@ -290,7 +298,3 @@ def _read(sock: socket.socket) -> Generator[_Wait, None, bytes]:
     while not _is_ready(sock, select.POLLIN):
         yield _Wait(readable=(sock,))
     return sock.recv(_READ_BYTES)
-
-
-def _in_words(error: Exception) -> str:
-    return streams.in_words(error) if isinstance(error, OSError) else str(error)

@@ -151,12 +151,12 @@ async def any_ready(readable: Sequence[socket.socket], writable: Sequence[socket
         if not happened.done():
             happened.set_result(None)
 
-    for sock in readable:
-        loop.add_reader(sock, wake)
-    for sock in writable:
-        loop.add_writer(sock, wake)
     timer = loop.call_later(timeout, wake)
     try:
+        for sock in readable:
+            loop.add_reader(sock, wake)
+        for sock in writable:
+            loop.add_writer(sock, wake)
         await happened
     finally:
         timer.cancel()

@@ -74,6 +74,10 @@ class TlsClient:
             except (ssl.SSLError, OSError) as error:
                 raise TlsError(self.host, self.port, _in_words(error)) from error
 
+    def forget(self) -> None:
+        """Forget the last session, as in a forked child; the context stays."""
+        self._session = None
+
     def begin(self) -> Tls:
         """A new connection's TLS, which resumes the last session if the peer lets it.
 

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 from emitter.outcomes import Withheld
+from emitter.transmit.opening import LIMIT_HANDSHAKE_AGE
 from tests.faults import server
 
 __all__ = ["ROWS", "Row", "Way"]
@@ -69,8 +70,8 @@ _BUDGET = frozenset(["budget", "unanswered"])
 _BACK_OFF = 61.0
 """Seconds: more than the longest back-off."""
 
-_STALE = 11.0
-"""Seconds after which an opening that stalls is given up; its peer never says a word."""
+_STALE = LIMIT_HANDSHAKE_AGE + 1
+"""Seconds after which an opening that stalls is given up; its peer never says another word."""
 
 _RETRY_AFTER = 31.0
 """Seconds: what the peer of that row asks for, and one."""

@@ -105,7 +105,7 @@ def _named(row: Row, peers: Peers) -> Iterator[Scene]:
 
     def getaddrinfo(host: Any, *arguments: Any, **named: Any) -> Any:
         numeric = named.get("flags", 0) & socket.AI_NUMERICHOST
-        return resolve() if host == _NAME and not numeric else systems(host, *arguments, **named)
+        return resolve() if host == _NAME.encode() and not numeric else systems(host, *arguments, **named)
 
     with mock.patch("socket.getaddrinfo", getaddrinfo):
         try:

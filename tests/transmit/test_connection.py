@@ -252,3 +252,16 @@ def test_the_kernel_tells_its_queues_apart(narrow_peer):
         assert kernel.reached(sock, Delivery.ACKNOWLEDGED) is Delivery.BUFFERED
         assert kernel.round_trip(sock) > 0
         assert kernel.error_of(sock) == ""
+
+
+async def test_an_acknowledgement_is_not_looked_for_before_a_round_trip_has_passed(narrow_peer, monkeypatch):
+    """Before, it cannot be there: one look after the write, and one at the end."""
+    connection = await connect(narrow_peer)
+    looks = []
+    reached = kernel.reached
+    monkeypatch.setattr(kernel, "round_trip", lambda _: 60.0)
+    monkeypatch.setattr(kernel, "reached", lambda *asked: looks.append(asked) or reached(*asked))
+    await transmit(connection, request_of(200_000), wanted=Delivery.ACKNOWLEDGED, seconds=0.1)
+
+    assert len(looks) == 3  # once before there is anything to wait for
+    await connection.close(deadline=time.monotonic())

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
 
 from emitter import loop as loops
+from emitter.clocks import Clocks
 from emitter.errors import ConnectionLostError
+from emitter.transmit.connection import Connection
 from tests.scripted_peer import wait_readable
 from tests.transmit.connections import connect, open_descriptors, transmit
-
-if TYPE_CHECKING:
-    from emitter.transmit.connection import Connection
 
 
 def test_a_connection_outlives_the_loop_in_which_it_was_opened(peer):
@@ -135,3 +136,49 @@ async def test_close_does_not_wait_beyond_its_deadline(peer):
 
     assert other_end.read_request().body == b"small"
     assert other_end.is_closed_by_client()
+
+
+async def test_a_connection_whose_peer_left_while_it_was_opened_is_not_written_to(peer):
+    """A budget or a freeze may have come in between; the report may go out on another connection."""
+    sock = socket.create_connection(("127.0.0.1", peer.port))
+    sock.setblocking(False)
+    peer.accept().close()
+    wait_readable(sock)
+    connection = Connection(sock, clocks=Clocks())
+    await connection.prepare()
+
+    assert "the peer has closed" in str(connection.ended)
+    with pytest.raises(ConnectionLostError, match="the peer has closed") as caught:
+        await transmit(connection)
+    assert caught.value.untouched
+
+
+def test_without_a_descriptor_left_a_flush_says_so(peer):
+    """Wherever one is needed: for the process's loop, the resolver, the socket, its duplicate. Nothing escapes."""
+    script = f"""
+import os, resource
+from emitter import Emitter
+metrics = Emitter("http://HOST:{peer.port}/", service="s")
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+for _ in range(FREE):
+    os.close(taken.pop())
+metrics.connect_sync()
+flush = metrics.flush_sync(timeout=5.0)
+metrics.close_sync(timeout=0.0)
+print(flush.error and flush.error.reason)
+"""
+    said = set()
+    for host in ("127.0.0.1", "localhost"):
+        for free in range(5):
+            code = script.replace("HOST", host).replace("FREE", str(free))
+            run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+            assert run.returncode == 0, (host, free, run.stderr)
+            said.add(run.stdout)
+
+    assert said == {"connect\n", "lost\n", "None\n"}

@@ -76,7 +76,7 @@ def test_idle_for_too_long_by_either_clock(peer, thawing, monotonic, wall, why):
     thawing.harvest()
 
     assert (str(thawing.connection.ended) if thawing.connection.ended else None) == (
-        f"the connection was lost: {why}" if why else None
+        f"the connection was given up: {why}" if why else None
     )
 
 

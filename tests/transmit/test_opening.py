@@ -40,9 +40,10 @@ class Names:
         self._really = socket.getaddrinfo
         monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
 
-    def _look_up(self, host, port, **options):
+    def _look_up(self, name, port, **options):
+        host = name.decode()
         if host not in self.known or options.get("flags"):
-            return self._really(host, port, **options)
+            return self._really(name, port, **options)
         self.asked.append(threading.current_thread().name)
         assert self.let_go.wait(PATIENCE)
         return [
