@@ -9,6 +9,7 @@ import pytest
 from emitter.errors import AnswerError, ConnectionLostError
 from emitter.transmit.connection import PATIENCE
 from emitter.transmit.delivery import Delivery
+from tests.conftest import Clock
 from tests.scripted_peer import wait_readable
 from tests.transmit.connections import SMALL, connect, transmit
 
@@ -127,6 +128,41 @@ async def test_an_endless_answer_is_read_a_bounded_piece_at_a_time(peer, connect
 
     assert isinstance(connection.ended, AnswerError)
     assert rounds > 1
+
+
+class Endless:
+    """Stands for a socket of which there is no end, as a peer that is always ahead would make it."""
+
+    def __init__(self, sock, clock) -> None:
+        self._sock = sock
+        self._clock = clock
+        self.read_bytes = 0
+
+    def recv(self, limit: int) -> bytes:
+        self.read_bytes += limit
+        self._clock.now += 0.003
+        return bytes(limit)
+
+    def __getattr__(self, name: str):
+        return getattr(self._sock, name)
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["by bytes", "by time"])
+async def test_a_harvest_ends_though_there_is_always_more(peer, clock, slow):
+    """Both the bytes and the time of one are bounded: it comes before the budget is looked at."""
+    connection = await connect(peer, clock)
+    await transmit(connection)
+    peer.accept().write(b"HTTP/1.1 200 OK\r\n\r\n")  # a body until the end
+    wait_readable(connection._socket)
+    connection.harvest()
+    sock = connection._socket
+    connection._socket = endless = Endless(sock, clock if slow else Clock())
+    connection.harvest()
+    connection._socket = sock
+
+    assert endless.read_bytes == (3 if slow else 4) * 65_536
+    assert connection.ended is None
+    await connection.close(deadline=0)
 
 
 def _write_until_refused(other_end):

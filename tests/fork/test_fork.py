@@ -11,11 +11,9 @@ import pytest
 
 from emitter import Emitter, forking
 from tests.flushing import decoded, totals
-from tests.sandboxes import Peers, Sandbox, has_ended, identity, is_quiet, tcp_sockets
+from tests.fork.sandboxes import Peers, Sandbox, has_ended, identity, is_quiet, tcp_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.scripted_peer import PeerConnection, Received
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc; run on Linux")
@@ -56,22 +54,6 @@ else:
     say(**flushed(metrics))
     metrics.close_sync()
 """
-
-
-@pytest.fixture(params=["plain", "tls"])
-def peers(request: pytest.FixtureRequest) -> Iterator[Peers]:
-    """Peers of either kind."""
-    peers = Peers(request.param)
-    yield peers
-    peers.close()
-
-
-@pytest.fixture
-def plain() -> Iterator[Peers]:
-    """Peers without TLS."""
-    peers = Peers("plain")
-    yield peers
-    peers.close()
 
 
 def first_reports(peers: Peers, sandbox: Sandbox) -> tuple[PeerConnection, Received]:

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.flushing import orders
-from tests.sandboxes import Peers, tcp_sockets
+from tests.fork.sandboxes import Peers, tcp_sockets
 from tests.scripted_peer import ScriptedPeer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc; run on Linux")
-
-
-@pytest.fixture(params=["plain", "tls"])
-def peers(request: pytest.FixtureRequest) -> Iterator[Peers]:
-    """Peers of either kind."""
-    peers = Peers(request.param)
-    yield peers
-    peers.close()
-
-
-@pytest.fixture
-def plain() -> Iterator[Peers]:
-    """Peers without TLS."""
-    peers = Peers("plain")
-    yield peers
-    peers.close()
 
 
 COUNTER = """
