@@ -39,9 +39,7 @@ PATIENCE = 60.0
 
 SILENCE = 0.5
 """Seconds, and some round trips, without an acknowledgement of what was transmitted, after which a connection is
-taken for dead. No TCP may keep an acknowledgement back for longer (RFC 1122, 4.2.3.2), and what was lost on the way
-has been transmitted again by then (Linux does so after some 200 ms)."""
-
+taken for dead. No TCP may keep one back for longer (RFC 1122, 4.2.3.2), and Linux transmits again after 200 ms."""
 _ROUND_TRIPS_OF_SILENCE = 4
 
 _READ_BYTES = 64 * 1024

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from tests.scripted_peer import ScriptedPeer
+from tests.tls import TlsPeer
 from tests.transmit.connections import connect
+from tests.transmit.secrecy import SERVERS
 
 
 @pytest.fixture
@@ -23,5 +25,13 @@ async def connection(peer: ScriptedPeer):
 def narrow_peer():
     """A peer whose kernel takes only a few kilobytes while nobody reads."""
     peer = ScriptedPeer(receive_buffer_bytes=4_096)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(params=SERVERS)
+def tls_peer(request):
+    """A peer that speaks TLS, of each version."""
+    peer = TlsPeer(SERVERS[request.param])
     yield peer
     peer.close()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -18,26 +17,15 @@ from emitter.transmit.delivery import Delivery
 from emitter.transmit.opening import Opening
 from emitter.transmit.tls import Tls, TlsClient
 from tests.scripted_peer import wait_readable
-from tests.tls import Authority, ServerSide, TlsPeer, update_keys
+from tests.tls import ServerSide, TlsPeer, update_keys
 from tests.transmit.connections import open_descriptors, request_of, transmit
+from tests.transmit.secrecy import CLIENT, SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emitter.transmit.connection import Connection
     from tests.tls import TlsPeerConnection
-
-AUTHORITY = Authority()
-CLIENT = AUTHORITY.client()
-SERVERS = {"TLSv1.2": AUTHORITY.server(highest=ssl.TLSVersion.TLSv1_2), "TLSv1.3": AUTHORITY.server()}
-
-
-@pytest.fixture(params=SERVERS)
-def tls_peer(request) -> Iterator[TlsPeer]:
-    """A peer that speaks TLS, of each version."""
-    peer = TlsPeer(SERVERS[request.param])
-    yield peer
-    peer.close()
 
 
 @pytest.fixture

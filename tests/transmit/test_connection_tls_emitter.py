@@ -18,23 +18,12 @@ from emitter.outcomes import Withheld
 from tests.flushing import orders
 from tests.scripted_peer import PATIENCE, wait_readable
 from tests.tls import Authority, TlsPeer
+from tests.transmit.secrecy import AUTHORITY, CLIENT, SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.tls import TlsPeerConnection
-
-AUTHORITY = Authority()
-CLIENT = AUTHORITY.client()
-SERVERS = {"TLSv1.2": AUTHORITY.server(highest=ssl.TLSVersion.TLSv1_2), "TLSv1.3": AUTHORITY.server()}
-
-
-@pytest.fixture(params=SERVERS)
-def tls_peer(request) -> Iterator[TlsPeer]:
-    """A peer that speaks TLS, of each version."""
-    peer = TlsPeer(SERVERS[request.param])
-    yield peer
-    peer.close()
 
 
 @pytest.fixture
