@@ -154,7 +154,7 @@ class Opening:
                 tls = yield from self._shake_hands(sock, self._tls.begin())
             # Its socket stays in the set: a fork may come before anybody else knows of it.
             return Connection(sock, clocks=self._clocks, tls=tls)
-        except BaseException:
+        except BaseException:  # failed, or abandoned: nothing stays behind
             for sock in self._sockets:
                 sock.close()
             raise
@@ -232,7 +232,7 @@ class Opening:
             number = sock.connect_ex(address)
             if number not in {0, errno.EINPROGRESS}:
                 raise OSError(number, os.strerror(number))
-        except BaseException:
+        except BaseException:  # whatever it is: the socket is nobody's yet
             self._close(sock)
             raise
         return sock
