@@ -59,9 +59,9 @@ def thrown(request: pytest.FixtureRequest) -> Iterator[tuple[signal.Signals, typ
     def ring(*_: object) -> None:
         raise AlarmError
 
-    before = signal.getsignal(request.param)
-    if request.param is signal.SIGALRM:
-        signal.signal(request.param, ring)
+    # Python installs its own for Ctrl-C only where that is not ignored, as a shell does for what is in the background.
+    handler = ring if request.param is signal.SIGALRM else signal.default_int_handler
+    before = signal.signal(request.param, handler)
     yield request.param, AlarmError if request.param is signal.SIGALRM else KeyboardInterrupt
     signal.signal(request.param, before)
 

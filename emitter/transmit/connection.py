@@ -16,6 +16,7 @@ import contextlib
 import math
 import socket
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from emitter import loop as loops
@@ -57,12 +58,14 @@ class Harvested(NamedTuple):
     answer: Answer
 
 
-class _Unanswered(NamedTuple):
+@dataclass(slots=True)
+class _Unanswered:
     """A report that was written: its number, when, and how many bytes had been written with it."""
 
     number: int
     written: Moment
     written_bytes: int
+    transmitted: Moment | None = None  # when all of it was first known to have left
 
 
 class Connection:
@@ -77,11 +80,13 @@ class Connection:
         ended: Why nothing can be written any more; `None` while something can. An `AnswerError` if the peer does
             not speak HTTP, else a `ConnectionLostError`.
         answered: How many reports were answered on it.
+        written: How many requests were begun to be written to it.
     """
 
     def __init__(self, sock: socket.socket, *, clocks: Clocks, tls: Tls | None = None) -> None:
         self.ended: EmitterError | None = None
         self.answered = 0
+        self.written = 0
         self._socket = sock
         self._stream = streams.Stream(sock)
         self._clocks = clocks
@@ -100,6 +105,10 @@ class Connection:
     def unanswered(self) -> int:
         """How many reports wait for their answer (or, once ended, never got one)."""
         return len(self._unanswered)
+
+    def awaits(self, number: int) -> bool:
+        """Whether anything that was written under this number waits for its answer (or never got one)."""
+        return any(each.number == number for each in self._unanswered)
 
     def queues(self) -> kernel.Queues:
         """What the kernel still holds of what was written; nothing once the connection has ended."""
@@ -129,7 +138,7 @@ class Connection:
 
         Args:
             request: The whole request. `bytes`, since asyncio keeps a view of it and not a copy.
-            number: What `harvest` calls the answer to it.
+            number: What `harvest` calls the answer to it. Several requests may have the same one.
             wanted: How far it is to get.
             deadline: When to stop waiting, on the monotonic clock. In the past: wait for nothing.
 
@@ -155,9 +164,11 @@ class Connection:
                 raise ConnectionLostError(self._why("the kernel refused the first byte"), untouched=True)
             self._used = self._clocks.now()
             self._written_bytes += len(wire)
+            self.written += 1
             self._unanswered.append(_Unanswered(number, self._used, self._written_bytes))
             if writer.transport.get_write_buffer_size():
                 await self._drain(writer, deadline)
+                self._used = self._clocks.now()
             else:
                 await writer.drain()  # waits for nothing then, but raises what is known to be wrong
             if wanted is Delivery.ANSWERED:
@@ -165,6 +176,8 @@ class Connection:
             reached = kernel.reached(self._socket, wanted)
             if reached < wanted <= kernel.BEST_KNOWN:
                 reached = await progress.until_reached(self._socket, wanted, deadline, self._clocks.monotonic)
+                self._used = self._clocks.now()
+            self._note_transmitted(reached)
             return reached
         except NetworkError as error:
             self._read()  # a peer that closes under a report may have said why: 413, say
@@ -178,6 +191,14 @@ class Connection:
             if self._stream.unwritten_bytes:
                 self._lost("a report was given up half written")
             raise
+
+    def _note_transmitted(self, reached: Delivery) -> None:
+        """What was written before the last report got at least as far as it did."""
+        if reached >= Delivery.TRANSMITTED:
+            for each in reversed(self._unanswered):
+                if each.transmitted is not None:
+                    break
+                each.transmitted = self._used
 
     async def _adopt(self) -> asyncio.StreamWriter:
         """Bring the stream into the loop that is in use."""
@@ -215,7 +236,7 @@ class Connection:
     async def _until_answered(self, number: int, deadline: float) -> Delivery:
         while True:
             self._read()
-            if any(harvested.number == number for harvested in self._harvested):
+            if not self.awaits(number):
                 return Delivery.ANSWERED
             if self.ended is not None:
                 raise ConnectionLostError(self._why(), untouched=False)
@@ -262,14 +283,17 @@ class Connection:
         A peer whose window is shut is not silent: it acknowledges what it has taken, and the rest is not transmitted.
         """
         oldest = self._unanswered[0]
-        seconds = now.since(oldest.written)
-        if seconds < SILENCE:
+        if now.since(oldest.transmitted or oldest.written) < SILENCE:
             return False
         untransmitted, unacknowledged = kernel.queues(self._socket)
         written_later = self._written_bytes - oldest.written_bytes
         if not unacknowledged > written_later >= untransmitted:
             return False
-        return seconds > SILENCE + _ROUND_TRIPS_OF_SILENCE * kernel.round_trip(self._socket)
+        if oldest.transmitted is None:  # nobody knows when the last of it left: perhaps a moment ago
+            oldest.transmitted = now
+            return False
+        patience = SILENCE + _ROUND_TRIPS_OF_SILENCE * kernel.round_trip(self._socket)
+        return now.since(oldest.transmitted) > patience
 
     def _read(self) -> None:
         left = _LIMIT_HARVEST_BYTES

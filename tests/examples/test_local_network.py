@@ -71,19 +71,20 @@ def unread(end: socket.socket) -> int:
     return struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, bytes(4)))[0]
 
 
-async def round_trip(network: LocalNetwork) -> float:
-    """The shortest of a few, in seconds: the others were held up by something else."""
+async def round_trips(network: LocalNetwork, at_least: float) -> list[float]:
+    """Some, in seconds, until one is hardly longer than that: the others were held up by something else."""
     loop = asyncio.get_running_loop()
+    times: list[float] = []
     with datagrams(network.sandbox) as ours, datagrams(network.receiver) as theirs:
-        times = []
-        for number in range(5):
+        while len(times) < 3 or (min(times) > 1.25 * at_least and len(times) < 50):
+            number = len(times)
             begin = loop.time()
             transmit(ours, network.receiver, [number])
             assert await received(theirs, 1) == [number]
             transmit(theirs, network.sandbox, [number])
             assert await received(ours, 1) == [number]
             times.append(loop.time() - begin)
-    return min(times)
+    return times
 
 
 def holders(inodes: Iterable[int]) -> list[str]:
@@ -107,18 +108,17 @@ def descriptors() -> list[str]:
 
 
 async def test_a_frame_takes_half_of_the_round_trip_on_each_way():
-    """Four times the round trip that was asked for is four times as long, and none is shorter than asked."""
-    async with LocalNetwork(round_trip=0.02) as near, LocalNetwork(round_trip=0.08) as far:
-        near_seconds, far_seconds = await round_trip(near), await round_trip(far)
+    """None is shorter than was asked for, and on a machine that has a moment's rest none is much longer."""
+    for asked in (0.1, 0.4):
+        async with LocalNetwork(round_trip=asked) as network:
+            seconds = await round_trips(network, asked)
 
-    assert near_seconds >= 0.02
-    assert far_seconds >= 0.08
-    assert 3 < far_seconds / near_seconds < 5
+        assert asked <= min(seconds) < 1.5 * asked
 
 
 async def test_what_was_transmitted_before_the_cut_arrives_and_nothing_after_it():
     """Of 300 KB the first flight, ten segments, is on its way at the cut; the rest needs acknowledgements."""
-    async with LocalNetwork(round_trip=0.1) as network:
+    async with LocalNetwork(round_trip=0.4) as network:  # far longer than it takes to ask for the cut
         ours, theirs = await connection(network)
         with ours, theirs:
             ours.send(bytes(300_000))
@@ -196,7 +196,7 @@ async def test_every_third_frame_is_dropped():
 async def test_every_third_frame_is_overtaken_by_those_behind_it():
     """It arrives all the same, late."""
     async with LocalNetwork() as network:
-        await network.shape(out={"late_every": 3, "late_by": 0.1})
+        await network.shape(out={"late_every": 3, "late_by": 0.5})  # longer than the forwarder may be held up
         with datagrams(network.sandbox) as ours, datagrams(network.receiver) as theirs:
             transmit(ours, network.receiver, range(1, 9))
             arrived = await received(theirs, 8)

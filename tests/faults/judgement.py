@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tests.faults.rows import Way
-from tests.faults.trial import BUDGET, GRACE, INVOCATIONS, WATCHED
+from tests.faults.trial import BUDGET, INVOCATIONS, WATCHED
 
 if TYPE_CHECKING:
     from tests.faults.rows import Row
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["complaints"]
 
-_MOST_LOG_LINES, _MOST_LOG_LINES_AFTER = 5, 3
+_MOST_SECONDS = 1.8 * BUDGET
+"""Of the median invocation: the budget is spent once and not twice, and what else there is to do is in no budget. That
+is some milliseconds for a report of 300 KB, and a few times as many if the machine is busy."""
+
+_MOST_LOG_LINES, _MOST_LOG_LINES_AFTER = 12, 6
 """What is wrong with the network and with the receiver; that the budget is too small for it. Then that it is over, for
-both. And what is wrong now and then if the machine is busy."""
+both. And what is wrong now and then if the machine is busy, the small budget once more each time. A line with each
+invocation would be 95."""
 
 _MOST_GROWN_BLOCKS = WATCHED - 1
 """One object kept with each invocation would be one more."""
@@ -44,7 +49,7 @@ _FREE = BUDGET / 5
 
 _BUSY_MACHINE = frozenset(["connect", "budget", "unanswered"])
 """What a flush may fail with, now and then, in any row, if a peer in another process gets no processor: for the length
-of a budget, or between an answer and the end of the connection."""
+of a budget, or between an answer and the end of the connection. Now and then is less than half of the time."""
 
 
 def complaints(row: Row, trial: Trial) -> list[str]:
@@ -60,7 +65,7 @@ def complaints(row: Row, trial: Trial) -> list[str]:
             row.stalls or trial.recovery <= _MOST_RECOVERY,
             f"it took {trial.recovery} invocations until the totals were right",
         ),
-        (trial.median <= BUDGET + GRACE, f"the median invocation took {trial.median * 1e3:.1f} ms"),
+        (trial.median <= _MOST_SECONDS, f"the median invocation took {trial.median * 1e3:.1f} ms"),
         (
             trial.grown_blocks <= _MOST_GROWN_BLOCKS or _is_measured_with_threads(row),
             f"{trial.grown_blocks} objects were left by {WATCHED} invocations",
@@ -93,7 +98,7 @@ def _of_counts(row: Row, trial: Trial) -> list[str]:
     failed = dict(trial.during.failed)
     foreseen = sum(count for reason, count in failed.items() if reason in row.reasons)
     unforeseen = sum(failed.values()) - foreseen
-    if set(failed) - row.reasons - _BUSY_MACHINE or unforeseen > max(foreseen, INVOCATIONS // 4):
+    if set(failed) - row.reasons - _BUSY_MACHINE or unforeseen > max(foreseen, trial.during.flushes // 2):
         found.append(f"failed: {failed}, instead of {sorted(row.reasons)}")
     if row.reasons and not foreseen:
         found.append(f"nothing failed, instead of {sorted(row.reasons)}")

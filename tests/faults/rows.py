@@ -42,7 +42,7 @@ class Row:
         withheld: Why flushes that meet the fault are withheld, most of them; `None`: hardly any is.
         delivers: Whether reports are accepted while it lasts: it is a nuisance, and nothing has to be logged.
         stalls: Whether it takes the whole budget of most invocations, which shows that it is what it says.
-        later: Seconds that have gone by, on the emitter's clocks, when the fault has ended.
+        later: Seconds that go by, on the emitter's clocks, before each invocation once the fault has ended.
     """
 
     name: str

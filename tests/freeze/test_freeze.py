@@ -43,27 +43,29 @@ def test_what_the_emitter_says_is_transmitted_arrives_though_the_machine_is_froz
 def test_a_report_that_was_only_drained_stays_behind_in_the_frozen_machine(outcomes, way, size):
     """Above ten segments, the rest of it waits in the kernel for an acknowledgement.
 
-    If the laboratory could not show this loss, its tables without loss would mean nothing. A report that has arrived
-    all the same had its round trip before the freeze: over 1 ms the runtime may not be faster in asking for its next
-    event, and nor is a busy machine over 20 ms.
+    A report that has arrived all the same had its round trip before the freeze: over 1 ms the runtime may not be
+    faster in asking for its next event, nor is a busy machine over 20 ms, and one that is very busy over 80 ms.
     """
-    rows = found(outcomes, way, size)
-
-    for round_trip, outcome in rows.items():
+    for round_trip, outcome in found(outcomes, way, size).items():
         for arrived, open_seconds in zip(outcome.arrived, outcome.open_seconds, strict=True):
             assert not arrived or open_seconds >= round_trip, (round_trip, outcome)
-    assert not any(rows[max(ROUND_TRIPS)].arrived)
-    assert rows[max(ROUND_TRIPS)].orders_received < INVOCATIONS + 1
+        assert (outcome.orders_received < outcome.orders) == (not outcome.arrived[-1]), (round_trip, outcome)
+
+
+def test_the_laboratory_can_lose_a_report(outcomes):
+    """If it could not show this loss, its tables without loss would mean nothing."""
+    over_an_ocean = [found(outcomes, way, size)[max(ROUND_TRIPS)].arrived for way in DRAINED for size in LARGE]
+
+    assert not all(map(all, over_an_ocean))
 
 
 @pytest.mark.parametrize("way", [way for way in OURS if way.key == "transmitted"], ids=lambda way: way.title)
 def test_a_report_that_leaves_in_one_flight_costs_no_round_trip_and_a_larger_one_does(outcomes, way):
     """10 KB are seven segments, 30 KB are twenty-one, and ten leave at once."""
     round_trip = max(ROUND_TRIPS)
-    small, large = (found(outcomes, way, SIZES[place])[round_trip].median_seconds for place in (1, 2))
+    small, large = (found(outcomes, way, SIZES[place])[round_trip].handler_seconds for place in (1, 2))
 
-    assert small < round_trip / 2
-    assert large >= round_trip
+    assert min(small) < round_trip <= min(large)
 
 
 def test_an_acknowledgement_costs_a_round_trip_whatever_the_size(outcomes):

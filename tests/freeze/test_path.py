@@ -11,6 +11,7 @@ import pytest
 
 from emitter import ConnectError, Delivery, Emitter
 from emitter.outcomes import Flush, Withheld
+from emitter.transmit.connection import SILENCE
 from examples.local_network import LocalNetwork, why_not
 from tests.freeze.receiver import Receiver
 from tests.tls import Authority
@@ -45,19 +46,22 @@ async def path(*, round_trip: float, tls: bool = False, **settings) -> AsyncIter
         async with Receiver(network.receiver, tls=server) as receiver:
             client = {"ssl_context": authority.client()} if tls else {}
             metrics = Emitter(receiver.endpoint, service="path", **settings, **client)
-            yield Path(network, receiver, metrics)
-            await asyncio.to_thread(network.sandbox.run, lambda: metrics.close_sync(timeout=2.0))
+            try:
+                yield Path(network, receiver, metrics)
+            finally:  # what a failed test left open would be laid at the door of another
+                await asyncio.to_thread(network.sandbox.run, lambda: metrics.close_sync(timeout=2.0))
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 async def test_a_budget_below_the_round_trip_delivers_after_a_few_flushes(tls, caplog):
     """Instead of never: what the budget cuts short is kept; the log says once what was measured beside the budget."""
     caplog.set_level(logging.INFO, logger="emitter")
-    async with path(round_trip=0.06, tls=tls, timeout=0.02) as slow:
+    # Many invocations long, also where each is held up; and with TLS, twice that is less than the back-off.
+    async with path(round_trip=0.25, tls=tls, timeout=0.02) as slow:
         slow.metrics._flusher._network._jitter = lambda: 1.0  # so that only the first flush spends its whole budget
         flushes = []
         while not flushes or flushes[-1].delivery is None:
-            flushes.append(await slow.invoke(0.005))
+            flushes.append(await slow.invoke(0.02))
             assert len(flushes) < 100
         await slow.invoke(0.2, timeout=5.0, delivery=Delivery.ANSWERED)
     advice = [message for message in caplog.messages if "3 flushes in a row" in message]
@@ -75,11 +79,13 @@ async def test_a_budget_below_the_round_trip_delivers_after_a_few_flushes(tls, c
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 async def test_a_path_that_is_gone_without_a_word_costs_one_report(tls):
     """The write succeeds and is lost; the next flush sees that nothing was acknowledged, and all is right again."""
-    async with path(round_trip=0.02, tls=tls, timeout=1.0) as silent:
+    # So long that no acknowledgement of what TCP transmits again is back before that flush looks.
+    async with path(round_trip=0.1, tls=tls, timeout=5.0) as silent:
         first = await silent.invoke(delivery=Delivery.ANSWERED)
         await silent.network.shape(out={"drop_every": 1})
         lost = await silent.invoke()
-        await asyncio.sleep(0.7)  # the path is gone for longer than any TCP may keep an acknowledgement back
+        # The path is gone for longer than any TCP may keep an acknowledgement back, and the round trips as measured.
+        await asyncio.sleep(SILENCE + 5 * silent.metrics._flusher._connection.round_trip)
         await silent.network.shape(out={"drop_every": 0})
         after = await silent.invoke(delivery=Delivery.ANSWERED)
 
@@ -91,7 +97,8 @@ async def test_a_path_that_is_gone_without_a_word_costs_one_report(tls):
         assert silent.metrics.stats.connections_opened == 2
         assert silent.metrics.stats.failed == {"unanswered": 1}
         assert "does not acknowledge what was transmitted" in str(silent.metrics.stats.last_error)
-        assert silent.receiver.reports[-1].orders == 3
+        # The kernel goes on with what was lost, and may get it there after all: late, which harms no running total.
+        assert max(report.orders for report in silent.receiver.reports) == 3
 
 
 async def test_lost_and_reordered_frames_cost_nothing():

@@ -5,11 +5,11 @@ Real HTTP servers on real sockets; what a report says is read by the official pr
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import threading
 from collections import Counter, defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -131,7 +131,8 @@ class _Server(ThreadingHTTPServer):
             self.shutdown()
             self._thread.join()
             for connection in list(self.connections):
-                connection.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # its own thread closes it at this very moment, or it has ended
+                    connection.shutdown(socket.SHUT_RDWR)
             self.server_close()
 
     def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:
@@ -176,7 +177,7 @@ def _read(receiver: str, body: bytes, headers) -> Report:
     return Report(receiver, sandbox, told["emitter.flushes"], told["orders"], resumed, cookies)
 
 
-@contextmanager
+@contextlib.contextmanager
 def receiving(cookie: str = "") -> Iterator[Receivers]:
     """Receive while the context lasts."""
     receivers = Receivers(cookie)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import select
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -222,6 +224,52 @@ def test_transmitted_and_never_acknowledged_is_silence(peer, thawing, monkeypatc
     assert (thawing.connection.ended is not None) is silent
     if silent:
         assert "does not acknowledge what was transmitted" in str(thawing.connection.ended)
+
+
+def test_a_report_that_took_long_to_leave_is_not_silent_at_once(narrow_peer):
+    """What counts is since when all of it is transmitted, and that may have been a moment ago."""
+    thawing = Thawing(narrow_peer.port)
+    loops.run(thawing.connection.transmit(request_of(200_000), 1, Delivery.BUFFERED, deadline=0))
+    began, unacknowledged = thawing.monotonic, kernel.Queues(0, 1)
+    ended = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kernel, "queues", lambda _: unacknowledged)  # the last flight is on its way
+        for seconds in (10, 10 + SILENCE - 0.1, 10 + SILENCE + 5):
+            thawing.wall += began + seconds - thawing.monotonic
+            thawing.monotonic = began + seconds
+            thawing.harvest()
+            ended.append(thawing.connection.ended is not None)
+
+    assert ended == [False, False, True]
+
+
+def test_the_wait_for_the_window_is_no_silence(narrow_peer, monkeypatch):
+    """A report that left after a wait is known to have left only then."""
+    thawing = Thawing(narrow_peer.port)
+    drain = thawing.connection._drain
+
+    async def slow(writer, deadline):
+        await drain(writer, deadline)
+        thawing.monotonic += 10
+        thawing.wall += 10
+
+    monkeypatch.setattr(thawing.connection, "_drain", slow)
+    size = 8_000_000  # more than the kernel takes, so that there is a wait
+
+    def read() -> None:
+        other_end, left = narrow_peer.accept().socket, size
+        while left:
+            left -= len(other_end.recv(left))
+
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(read)
+        loops.run(thawing.connection.transmit(bytes(size), 1, Delivery.TRANSMITTED, deadline=math.inf))
+        reading.result()
+    monkeypatch.setattr(kernel, "queues", lambda _: kernel.Queues(0, 1))
+    thawing.harvest()
+
+    assert thawing.connection.ended is None
+    loops.run(thawing.connection.close(deadline=0))
 
 
 def test_a_long_round_trip_is_not_silence(peer, thawing, monkeypatch):
