@@ -1,19 +1,19 @@
-"""Owns the instruments and the rule of each for changing a running total. Knows no bytes, no clock of the report.
-
-Every total of a registry changes under that registry's one lock, so a snapshot never sees half a change. What
-can be refused is refused before anything is changed.
-"""
+"""Owns the instruments, and how each finds the series of the attributes it is given. Changes no total itself."""
 
 from __future__ import annotations
 
-import math
-import operator
-from bisect import bisect_left
-
 from emitter.errors import RecordingError
-from emitter.record.attributes import INT64_MAX, INT64_MIN, LIMIT_CHARACTERS, canonical, shown
-from emitter.record.series import OVERFLOW_ATTRIBUTES, OVERFLOW_KEY, Common, HistogramSeries, NumberSeries, key_of
-from emitter.record.timer import Timer
+from emitter.record.attributes import LIMIT_CHARACTERS, canonical
+from emitter.record.series import (
+    OVERFLOW_ATTRIBUTES,
+    OVERFLOW_KEY,
+    BoundGauge,
+    BoundHistogram,
+    BoundSum,
+    Common,
+    key_of,
+)
+from emitter.record.values import Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     from emitter.record.snapshot import Attributes, AttributeValue, Kind
+    from emitter.record.timer import Timer
 
 __all__ = ["BoundGauge", "BoundHistogram", "BoundSum", "Counter", "Gauge", "Histogram", "Instrument", "UpDownCounter"]
 
@@ -28,11 +29,25 @@ _REMEMBERED_ORDERS = 4
 """How many spellings of one set of attributes (other order, characters that get replaced) are remembered for
 each series that an instrument may have. A bound, so that unclean values cannot fill the memory."""
 
+_NOT_REMEMBERED = (KeyError, AttributeError, TypeError, ValueError)
+"""What comes of looking for attributes that were not seen before, are no mapping, or have no hash: a list, or a
+memoryview, whose hash raises a ValueError. All of them are looked at more closely then."""
+
+_PLAIN = frozenset({str, bool, int, float})
+"""The types of values that are equal to what they should be; a subclass may be equal to anything."""
+
+
+def _is_plain(pair: tuple[str, AttributeValue]) -> bool:
+    """Whether a key and its value may be remembered as they were given."""
+    key, value = pair
+    length = len(key) + len(value) if type(value) is str else len(key)
+    return type(key) is str and type(value) in _PLAIN and length <= LIMIT_CHARACTERS
+
 
 class Instrument:
     """A name, and the series recorded under it. Made by an `Emitter` (or a registry), never by hand."""
 
-    __slots__ = ("_by_order", "_common", "_series", "boundaries", "description", "name", "unit")
+    __slots__ = ("_by_order", "_common", "_rule", "_series", "boundaries", "description", "name", "unit")
     kind: ClassVar[Kind]
 
     def __init__(self, name: str, unit: str, description: str, boundaries: tuple[float, ...], common: Common) -> None:
@@ -41,10 +56,10 @@ class Instrument:
         self.description = description
         self.boundaries = boundaries
         self._common = common
+        self._rule = Rule(self.kind, name)
         self._series: dict[tuple[object, ...], Any] = {}
-        # By attributes in the order given, without sorting; only ever holds those whose values are all strings,
-        # because a string is equal to no value of another type.
-        self._by_order: dict[tuple[tuple[str, AttributeValue], ...], Any] = {}
+        # By attributes in the order given, without checking or sorting them; the keys are those of `key_of` as well.
+        self._by_order: dict[tuple[object, ...], Any] = {}
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r} with {len(self._series)} series>"
@@ -59,17 +74,19 @@ class Instrument:
             more = self._merged(attributes, more)
         order = tuple(more.items())
         try:
-            return self._by_order[order]
-        except (KeyError, TypeError, ValueError):
-            pass  # the last two: no hash, as with a list or a memoryview; `canonical` refuses those in words
-        ordered = canonical(more)
-        series = self._find_or_make(ordered)
+            return self._by_order[key_of(order)]
+        except _NOT_REMEMBERED:
+            pass
+        series = self._find_or_make(canonical(more))
         if (
-            all(value.__class__ is str and len(value) + len(key) <= LIMIT_CHARACTERS for key, value in order)
+            all(map(_is_plain, order))
             and len(self._by_order) < _REMEMBERED_ORDERS * self._common.series_limit
             and series.attributes != OVERFLOW_ATTRIBUTES  # so that each recording that overflows is counted
         ):
-            self._by_order[order] = series
+            # The pairs are those of the series, as far as they are equal, so that there is only one of each in memory.
+            kept = {pair: pair for pair in series.attributes}
+            order = tuple([kept.get(pair, pair) for pair in order])
+            self._by_order[key_of(series.attributes if order == series.attributes else order)] = series
         return series
 
     def _merged(
@@ -97,7 +114,8 @@ class Instrument:
                 series = self._series.get(key)
                 if series is not None:
                     return series
-            series = self._series[key] = self._new_series(attributes)
+            # Not simply assigned: a finaliser may have made it in the meantime, in this very thread.
+            series = self._series.setdefault(key, self._new_series(attributes))
             common.widened = True
         if full:
             self._log_overflow()
@@ -115,33 +133,14 @@ class Instrument:
             self._common.series_limit,
         )
 
-    def _refuse(self, verb: str, value: object, expected: str) -> RecordingError:
-        return RecordingError(f"{self.kind} {self.name!r} was asked to {verb} {shown(value)}; expected {expected}")
-
-    def _number(self, verb: str, value: object) -> float:
-        """A value as a plain int or float that fits the wire, or a `RecordingError`."""
-        if isinstance(value, float):
-            if math.isfinite(value):
-                return float(value)
-        elif not isinstance(value, bool):
-            try:
-                number = operator.index(value)  # type: ignore[arg-type]  # numpy integers come this way
-            except TypeError:
-                pass
-            else:
-                if INT64_MIN <= number <= INT64_MAX:
-                    return number
-        raise self._refuse(verb, value, "a finite float or an integer of 64 bits")
-
 
 class _Sum(Instrument):
     """What a counter and an up-down counter have in common: a total that grows by what is added."""
 
     __slots__ = ()
-    _least: ClassVar[float]
 
-    def _new_series(self, attributes: Attributes) -> NumberSeries:
-        return NumberSeries(attributes, 0)
+    def _new_series(self, attributes: Attributes) -> BoundSum:
+        return BoundSum(attributes, self._rule, self._common)
 
     def add(
         self,
@@ -160,30 +159,16 @@ class _Sum(Instrument):
         Raises:
             RecordingError: The amount or an attribute cannot be counted; no total was changed.
         """
-        amount = self._checked(amount)  # first: an amount that is refused makes no series
-        self._add(self._find(attributes, more), amount)
+        try:
+            series = self._by_order[tuple(more.items()) if attributes is None else (*attributes.items(), *more.items())]
+        except _NOT_REMEMBERED:
+            self._rule.checked(amount)  # first: an amount that is refused makes no series
+            series = self._find(attributes, more)
+        series.add(amount)
 
     def bind(self, attributes: Mapping[str, AttributeValue] | None = None, /, **more: AttributeValue) -> BoundSum:
         """The series of these attributes, for hot paths. It is reported, at 0, from now on."""
-        return BoundSum(self, self._find(attributes, more))
-
-    def _checked(self, amount: float) -> float:
-        # One chained comparison settles the sign, NaN, infinity and size of nearly every amount.
-        if (amount.__class__ is int or amount.__class__ is float) and self._least <= amount <= INT64_MAX:
-            return amount
-        amount = self._number("add", amount)
-        if amount < 0 and self._least == 0:
-            raise self._refuse("add", amount, "zero or more (an up-down counter may go down)")
-        return amount
-
-    def _add(self, series: NumberSeries, amount: float) -> None:
-        common = self._common
-        with common.lock:
-            total = series.point + amount  # type: ignore[operator]  # a sum is never None
-            if not INT64_MIN <= total <= INT64_MAX and (total.__class__ is int or not math.isfinite(total)):
-                raise self._refuse("add", amount, f"a total that fits in 64 bits (it stands at {series.point})")
-            series.point = total
-            common.changed = True
+        return self._find(attributes, more)  # type: ignore[no-any-return]
 
 
 class Counter(_Sum):
@@ -191,7 +176,6 @@ class Counter(_Sum):
 
     __slots__ = ()
     kind = "counter"
-    _least = 0
 
     def __init__(self, name: str, unit: str, description: str, boundaries: tuple[float, ...], common: Common) -> None:
         super().__init__(name, unit, description, boundaries, common)
@@ -203,7 +187,6 @@ class UpDownCounter(_Sum):
 
     __slots__ = ()
     kind = "up-down counter"
-    _least = INT64_MIN
 
 
 class Gauge(Instrument):
@@ -212,8 +195,8 @@ class Gauge(Instrument):
     __slots__ = ()
     kind = "gauge"
 
-    def _new_series(self, attributes: Attributes) -> NumberSeries:
-        return NumberSeries(attributes, None)
+    def _new_series(self, attributes: Attributes) -> BoundGauge:
+        return BoundGauge(attributes, self._rule, self._common)
 
     def set(
         self, value: float, attributes: Mapping[str, AttributeValue] | None = None, /, **more: AttributeValue
@@ -228,20 +211,16 @@ class Gauge(Instrument):
         Raises:
             RecordingError: The value or an attribute cannot be reported; no value was changed.
         """
-        value = self._number("set", value)  # first: a value that is refused makes no series
-        self._set(self._find(attributes, more), value)
+        try:
+            series = self._by_order[tuple(more.items()) if attributes is None else (*attributes.items(), *more.items())]
+        except _NOT_REMEMBERED:
+            self._rule.checked(value)  # first: a value that is refused makes no series
+            series = self._find(attributes, more)
+        series.set(value)
 
     def bind(self, attributes: Mapping[str, AttributeValue] | None = None, /, **more: AttributeValue) -> BoundGauge:
         """The series of these attributes, for hot paths. It is reported once it was set."""
-        return BoundGauge(self, self._find(attributes, more))
-
-    def _set(self, series: NumberSeries, value: float) -> None:
-        common = self._common
-        with common.lock:
-            if series.point is None:
-                common.widened = True
-            series.point = value
-            common.changed = True
+        return self._find(attributes, more)  # type: ignore[no-any-return]
 
 
 class Histogram(Instrument):
@@ -250,8 +229,8 @@ class Histogram(Instrument):
     __slots__ = ()
     kind = "histogram"
 
-    def _new_series(self, attributes: Attributes) -> HistogramSeries:
-        return HistogramSeries(attributes, len(self.boundaries) + 1)
+    def _new_series(self, attributes: Attributes) -> BoundHistogram:
+        return BoundHistogram(attributes, self._rule, self._common, self.boundaries)
 
     def record(
         self, value: float, attributes: Mapping[str, AttributeValue] | None = None, /, **more: AttributeValue
@@ -267,32 +246,16 @@ class Histogram(Instrument):
         Raises:
             RecordingError: The value or an attribute cannot be counted; no total was changed.
         """
-        value = self._checked(value)  # first: a value that is refused makes no series
-        self._record(self._find(attributes, more), value)
+        try:
+            series = self._by_order[tuple(more.items()) if attributes is None else (*attributes.items(), *more.items())]
+        except _NOT_REMEMBERED:
+            self._rule.checked(value)  # first: a value that is refused makes no series
+            series = self._find(attributes, more)
+        series.record(value)
 
     def bind(self, attributes: Mapping[str, AttributeValue] | None = None, /, **more: AttributeValue) -> BoundHistogram:
         """The series of these attributes, for hot paths. It is reported, empty, from now on."""
-        return BoundHistogram(self, self._find(attributes, more))
-
-    def _checked(self, value: float) -> float:
-        if (value.__class__ is int or value.__class__ is float) and 0 <= value <= INT64_MAX:
-            return value
-        value = self._number("record", value)
-        if value < 0:
-            raise self._refuse("record", value, "zero or more")
-        return value
-
-    def _record(self, series: HistogramSeries, value: float) -> None:
-        # A value equal to a boundary belongs below it (OpenTelemetry data model: upper bounds are inclusive).
-        bucket = bisect_left(self.boundaries, value)
-        common = self._common
-        with common.lock:
-            total = series.sum + value
-            if total == math.inf:
-                raise self._refuse("record", value, f"a finite sum (it stands at {series.sum})")
-            series.sum = total
-            series.bucket_counts[bucket] += 1
-            common.changed = True
+        return self._find(attributes, more)  # type: ignore[no-any-return]
 
     def time(self, attributes: Mapping[str, AttributeValue] | None = None, /, **more: AttributeValue) -> Timer:
         """Measure how long something takes, in seconds: `with h.time(): ...` or `@h.time()` on any function.
@@ -309,52 +272,3 @@ class Histogram(Instrument):
                 "expected a histogram made with unit='s'"
             )
         return self.bind(attributes, **more).time()
-
-
-class BoundSum:
-    """One series of a counter or an up-down counter."""
-
-    __slots__ = ("_instrument", "_series")
-
-    def __init__(self, instrument: _Sum, series: NumberSeries) -> None:
-        self._instrument = instrument
-        self._series = series
-
-    def add(self, amount: float = 1, /) -> None:
-        """Add to the running total; see `Counter.add`."""
-        instrument = self._instrument
-        instrument._add(self._series, instrument._checked(amount))
-
-
-class BoundGauge:
-    """One series of a gauge."""
-
-    __slots__ = ("_instrument", "_series")
-
-    def __init__(self, instrument: Gauge, series: NumberSeries) -> None:
-        self._instrument = instrument
-        self._series = series
-
-    def set(self, value: float, /) -> None:
-        """Replace the value; see `Gauge.set`."""
-        instrument = self._instrument
-        instrument._set(self._series, instrument._number("set", value))
-
-
-class BoundHistogram:
-    """One series of a histogram."""
-
-    __slots__ = ("_instrument", "_series")
-
-    def __init__(self, instrument: Histogram, series: HistogramSeries) -> None:
-        self._instrument = instrument
-        self._series = series
-
-    def record(self, value: float, /) -> None:
-        """Count one value; see `Histogram.record`."""
-        instrument = self._instrument
-        instrument._record(self._series, instrument._checked(value))
-
-    def time(self) -> Timer:
-        """Measure how long a block or a function takes; see `Histogram.time`."""
-        return Timer(self.record)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 from emitter.errors import ConfigurationError, InstrumentConflictError
 from emitter.record.attributes import INT64_MAX, INT64_MIN, LIMIT_CHARACTERS, is_clean, shown
 from emitter.record.instruments import Counter, Gauge, Histogram, Instrument, UpDownCounter
-from emitter.record.series import Common, HistogramSeries, NumberSeries
-from emitter.record.snapshot import HistogramPoint, Metric, Snapshot
+from emitter.record.series import Common, Series
+from emitter.record.snapshot import Metric, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emitter.record.snapshot import Attributes, Point
+    from emitter.record.snapshot import Attributes
 
 __all__ = ["DEFAULT_BOUNDARIES", "LIMIT_BOUNDARIES", "SECONDS_BOUNDARIES", "Registry"]
 
@@ -60,6 +60,8 @@ class Registry:
     Args:
         resource: What the totals belong to; `service.instance.id` is added here.
         series_limit: How many series each instrument may have, before the overflow series.
+        tick_nano: How far apart the times of snapshots are at least, in nanoseconds.
+        names: The names under which the receiver will know a metric; no two metrics may share one.
         clock_ns: Nanoseconds since 1970.
     """
 
@@ -68,11 +70,16 @@ class Registry:
         resource: Attributes = (),
         *,
         series_limit: int = 2_000,
+        tick_nano: int = 1,
+        names: Callable[[Metric], tuple[str, ...]] = lambda metric: (metric.name,),
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         if not isinstance(series_limit, int) or series_limit < 1:
             raise ConfigurationError(f"series_limit is {series_limit!r}; expected an integer, 1 or more")
         self._clock_ns = clock_ns
+        self._tick_nano = tick_nano
+        self._names = names
+        self._named: dict[str, str] = {}  # by the receiver's name, ours
         # Reentrant, at no cost: a finaliser that records may run in the very thread that holds it (`snapshot` makes
         # objects, which may start a garbage collection), and would wait for itself.
         lock = threading.RLock()
@@ -82,7 +89,7 @@ class Registry:
         self._own_common = Common(lock, series_limit, own=True)
         self._instruments: dict[str, Instrument] = {}
         self._metrics: tuple[Metric, ...] = ()
-        self._order: list[NumberSeries | HistogramSeries] = []
+        self._order: list[Series] = []
         self._given = resource
         self._become()
 
@@ -92,6 +99,8 @@ class Registry:
         pairs = {**dict(self._given), "service.instance.id": self.instance_id}
         self._resource: Attributes = tuple(sorted(pairs.items()))
         self._start_time_unix_nano = self._latest_unix_nano = self._clock_ns()
+        self._sequence = 0
+        self._numbered = 0
 
     def after_fork(self) -> None:
         """Go on as a sandbox of its own, in a forked child: a new identity, a new start time, totals from zero.
@@ -114,6 +123,11 @@ class Registry:
     def changed(self) -> bool:
         """Whether anything was recorded, or any series made, since the last snapshot."""
         return self._common.changed or self._common.widened
+
+    @property
+    def reported_series(self) -> int:
+        """How many series snapshots have had so far; what `snapshot` takes for `introduced` later."""
+        return self._numbered
 
     @property
     def overflowed(self) -> int:
@@ -175,8 +189,10 @@ class Registry:
         known = self._instruments.get(name)
         if known is None:
             common = self._own_common if own else self._common
+            names = self._names(Metric(name, unit, description, kind.kind, boundaries, ()))
             made = kind(name, unit, description, boundaries, common)
             with self._lock:
+                self._claim(names, made)
                 known = self._instruments.setdefault(name, made)  # another thread may have been faster
                 # A snapshot may have come between the first series of a counter and its place in the registry.
                 common.widened = common.widened or bool(made._series)  # noqa: SLF001
@@ -194,21 +210,46 @@ class Registry:
                 )
         return known  # type: ignore[return-value]  # its kind was just compared
 
-    def snapshot(self) -> Snapshot:
-        """All totals as they are now. What is recorded from here on counts as changed."""
+    def _claim(self, names: tuple[str, ...], instrument: Instrument) -> None:
+        """Take the receiver's names for an instrument; refuse it if another one has any of them."""
+        for name in names:
+            other = self._named.get(name, instrument.name)
+            if other != instrument.name:
+                raise InstrumentConflictError(
+                    f"the {instrument.kind} {instrument.name!r} would be {name!r} to the receiver, and so is the "
+                    f"{self._instruments[other].kind} {other!r}; expected a name that stays different once it was made "
+                    "to fit the encoder's format"
+                )
+        self._named.update(dict.fromkeys(names, instrument.name))
+
+    def snapshot(self, *, introduced: int = 0, known_unix_nano: int = 0) -> Snapshot:
+        """All totals as they are now. What is recorded from here on counts as changed.
+
+        Args:
+            introduced: Of how many series the receiver has heard: `reported_series` as it was after an earlier
+                snapshot. Later ones are `fresh`.
+            known_unix_nano: The time of that snapshot; 0 if there was none.
+        """
         with self._lock:
             if self._common.widened or self._own_common.widened:
                 self._lay_out()
             # The clock may be set back, by a thaw or by NTP; a receiver would then take each report for an old one.
-            self._latest_unix_nano = max(self._clock_ns(), self._latest_unix_nano + 1)
+            self._latest_unix_nano = max(self._clock_ns(), self._latest_unix_nano + self._tick_nano)
+            self._sequence += 1
             self._common.changed = False
             return Snapshot(
                 self._resource,
                 self._start_time_unix_nano,
                 self._latest_unix_nano,
                 self._metrics,
-                tuple([_point(series) for series in self._order]),  # type: ignore[misc]  # an unset gauge is left out
+                tuple([series.point for series in self._order]),  # type: ignore[misc]  # an unset gauge is left out
+                self._sequence,
+                self._fresh(introduced) if self._numbered > introduced else (),
+                max(known_unix_nano, self._start_time_unix_nano),
             )
+
+    def _fresh(self, introduced: int) -> tuple[int, ...]:
+        return tuple(position for position, series in enumerate(self._order) if series.number > introduced)
 
     def _lay_out(self) -> None:
         self._common.widened = self._own_common.widened = False
@@ -217,7 +258,7 @@ class Registry:
         for instrument in list(self._instruments.values()):
             # Copied first, since a finaliser may add to it in the middle.
             every = list(instrument._series.values())  # noqa: SLF001
-            reported = [series for series in every if _point(series) is not None]
+            reported = [series for series in every if series.point is not None]
             if reported:
                 series = tuple(each.attributes for each in reported)
                 metrics.append(
@@ -231,15 +272,11 @@ class Registry:
                     )
                 )
                 self._order += reported
+                for each in reported:
+                    if not each.number:
+                        self._numbered += 1
+                        each.number = self._numbered
         self._metrics = tuple(metrics)
-
-
-def _point(series: NumberSeries | HistogramSeries) -> Point | None:
-    if series.__class__ is NumberSeries:
-        return series.point
-    # The buckets first and the count from them: a finaliser may record in between.
-    bucket_counts = tuple(series.bucket_counts)  # type: ignore[union-attr]
-    return HistogramPoint(sum(bucket_counts), series.sum, bucket_counts)  # type: ignore[union-attr]
 
 
 def _check_text(what: str, text: str, limit: int) -> None:

@@ -69,12 +69,19 @@ class Snapshot:
     """All totals of one sandbox at one moment.
 
     Attributes:
-        resource: What the totals belong to: service, instance, function.
+        resource: What the totals belong to: service, instance, function; `service.name` and `service.instance.id`
+            are always among it.
         start_time_unix_nano: When the totals were zero, in nanoseconds since 1970.
         time_unix_nano: The moment of the snapshot, in nanoseconds since 1970; later than that of any snapshot
             before it, even if the clock was set back.
         metrics: What is counted; the identical object in each snapshot until a series is added.
         points: One value for each series, in the order of `metrics` and of the `series` within them.
+        sequence: Which report of the sandbox this is, counted from 1; the parts of one report share it.
+        fresh: Which points are of series that, as far as is known, no receiver has heard of yet: their positions in
+            `points`, ascending. Nearly always empty. Where a format has no start times, a zero goes before these.
+        zero_time_unix_nano: A time before `time_unix_nano` at which all that is `fresh` was still zero.
+        delta_since_unix_nano: `None`: everything is cumulative. Else counters and histograms hold what was added since
+            this moment (nanoseconds since 1970), and the other kinds what they always hold.
     """
 
     resource: Attributes
@@ -82,3 +89,7 @@ class Snapshot:
     time_unix_nano: int
     metrics: tuple[Metric, ...]
     points: tuple[Point, ...]
+    sequence: int = 1
+    fresh: tuple[int, ...] = ()
+    zero_time_unix_nano: int = 0
+    delta_since_unix_nano: int | None = None

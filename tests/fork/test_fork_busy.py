@@ -142,7 +142,7 @@ def fork():
         child = os.fork()
         if child == 0:
             orders.add()
-            say(instances=[each._registry.instance_id for each in (metrics, *others)], total=orders._series.point)
+            say(instances=[each._registry.instance_id for each in (metrics, *others)], total=orders.point)
             os._exit(0)
         os.waitpid(child, 0)
 threads = [threading.Thread(target=fork) for _ in range(4)]

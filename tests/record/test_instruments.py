@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emitter.record.instruments import Counter
 from emitter.record.registry import DEFAULT_BOUNDARIES, SECONDS_BOUNDARIES, Registry
 from emitter.record.snapshot import HistogramPoint
 from tests.record.reading import only_point, series_of
@@ -186,6 +187,37 @@ def test_equal_values_of_different_types_are_different_series(registry: Registry
     ]
 
 
+@pytest.mark.parametrize("attributes", [{"a": "x", "b": "y"}, {"b": True, "a": 1}, {"a": -0.0}, {}])
+def test_what_was_given_before_is_found_at_once(
+    registry: Registry, attributes: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order in which it was given, with values of any type, and without a look at what the values are."""
+    orders = registry.counter("orders")
+    series = orders.bind(attributes)
+    monkeypatch.setattr(Counter, "_find_or_make", None)  # nothing is to be made any more
+
+    assert orders.bind(attributes) is orders.bind(**attributes) is series
+
+
+def test_what_only_looks_like_an_attribute_is_not_remembered(registry: Registry) -> None:
+    """An object that is equal to a string today may be equal to another one tomorrow; it counts as what it is now."""
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    orders = registry.counter("orders")
+    orders.add(1, {"name": Name("a")})
+    orders.add(2, {Name("name"): "a"})
+    orders.add(4, name="a")
+
+    assert series_of(registry, "orders")[1:] == [((("name", "a"),), 7)]
+    assert all(type(part) is str for pairs in orders._by_order for pair in pairs for part in pair)
+
+
 def test_unclean_attributes_always_reach_the_same_series(registry: Registry) -> None:
     """What is cut or replaced is so each time, and joins what was clean from the start."""
     orders = registry.counter("orders")
@@ -206,6 +238,7 @@ def test_every_python_name_can_be_a_keyword_attribute(registry: Registry, key: s
 def test_a_bound_series_is_the_series(registry: Registry) -> None:
     """What is bound is reported at once, and shares its total with the unbound calls."""
     bound = registry.counter("orders").bind({"http.route": "/"}, channel="web")
+    assert bound is registry.counter("orders").bind(channel="web", **{"http.route": "/"})
     before = series_of(registry, "orders")[1:]
     bound.add()
     bound.add(2.5)

@@ -9,6 +9,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from emitter.errors import RecordingError
 from emitter.record.registry import Registry
@@ -137,6 +139,32 @@ def test_a_total_stays_within_64_bits(registry: Registry) -> None:
     )
     orders.add(1.0)
     assert only_point(registry, "orders") == 2.0**63
+
+
+near_a_limit = st.builds(
+    lambda sign, power, beside: max(-(2**63), min(sign * 2**power + beside, 2**63 - 1)),
+    st.sampled_from([-1, 1]),
+    st.integers(60, 63),
+    st.integers(-2, 2),
+)
+
+
+@given(st.lists(near_a_limit, max_size=8))
+@example([2**62, 2**62])
+@example([-(2**62) - 1, -(2**62) - 1])
+def test_what_fits_is_added_and_what_does_not_is_refused(amounts: list[int]) -> None:
+    """To the last integer, wherever the total stands and whichever way it is changed."""
+    registry = Registry()
+    stock = registry.up_down_counter("stock")
+    stock.add(0)
+    total = 0
+    for amount in amounts:
+        fits = -(2**63) <= total + amount <= 2**63 - 1
+        with contextlib.nullcontext() if fits else pytest.raises(RecordingError):
+            stock.add(amount)
+        total += amount if fits else 0
+
+        assert only_point(registry, "stock") == total
 
 
 @pytest.mark.parametrize("maker", ["counter", "up_down_counter"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,16 @@ def test_a_limit_that_is_no_number_of_series_is_refused(limit: object) -> None:
         Registry(series_limit=limit)
 
     assert str(caught.value) == f"series_limit is {limit!r}; expected an integer, 1 or more"
+
+
+def test_orders_do_not_fill_the_memory_either(registry: Registry) -> None:
+    """Of 24 orders of the same attributes twelve are remembered; the rest is sorted each time, and counted."""
+    orders = registry.counter("orders")
+    for keys in itertools.permutations("abcd"):
+        orders.add(1, dict.fromkeys(keys, "x"))
+
+    assert [point for _, point in series_of(registry, "orders")] == [0, 24]
+    assert len(orders._by_order) == 4 * 3
 
 
 def test_long_attributes_are_not_remembered_uncut(registry: Registry) -> None:
