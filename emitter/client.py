@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from emitter.aws_lambda import wrap_handler
-from emitter.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,10 +33,15 @@ class Emitter:
         endpoint: The full URL that reports are POSTed to. `None`: from the environment, see `emitter.settings`.
         service: What the totals belong to, `service.name`. `None`: from the environment.
         headers: Further header fields of each request. May be secret: never logged, in no `repr`.
-        encoder: `"otlp"`, or any object like `emitter.encode.Encoder`, for this emitter alone.
+        encoder: The format of the reports: `"otlp"`, `"otlp-json"`, `"remote-write"`, `"influx"`, `"json"`, or an
+            `emitter.encode.Encoder` for this emitter alone. `None`: from the environment, else `"otlp"`.
         delivery: How far a flush waits for its report to get. `None`: from the environment, else `TRANSMITTED`.
         timeout: Seconds for a whole flush, connecting included; 0: whatever needs no waiting. `None`: from the
             environment, else 0.25.
+        temporality: `"cumulative"`: running totals, so that a lost report loses nothing. `"delta"`: what was added
+            since the report before, for receivers that demand it; what a lost report has carried is lost.
+        compress: Whether the body of a request above 12 KB is put into gzip, if that makes it smaller.
+        report_limit_bytes: Of the body of one request, before compression. A larger report is divided into several.
         series_limit: How many series each instrument may have, before what comes on top goes to one more.
         ssl_context: Whom an https endpoint is verified against, client certificates and the like. `None`: the
             operating system's trust store, and TLS 1.2 at least. It has to offer `http/1.1`, or nothing, by ALPN.
@@ -58,9 +62,12 @@ class Emitter:
         *,
         service: str | None = None,
         headers: Mapping[str, str] | None = None,
-        encoder: str | Encoder = "otlp",
+        encoder: str | Encoder | None = None,
         delivery: Delivery | None = None,
         timeout: float | None = None,
+        temporality: str = "cumulative",
+        compress: bool = True,
+        report_limit_bytes: int = 4 * 1024 * 1024,
         series_limit: int = 2_000,
         ssl_context: ssl.SSLContext | None = None,
         sticky_cookies: Iterable[str] = (),
@@ -82,6 +89,10 @@ class Emitter:
             headers=headers,
             delivery=delivery,
             timeout=timeout,
+            encoder=encoder,
+            temporality=temporality,
+            compress=compress,
+            report_limit_bytes=report_limit_bytes,
             ssl_context=ssl_context,
             sticky_cookies=sticky_cookies,
             idle_limit=idle_limit,
@@ -92,8 +103,11 @@ class Emitter:
         loop.prepare()
         self._check = settings
         self._cold_start = iter((1,))  # yields once: for the first invocation, whichever handler it is of
-        self._registry = Registry(self._settings.resource, series_limit=series_limit)
-        self._flusher = Flusher(self._registry, _encoder(encoder), self._settings)
+        encoding = self._settings.encoder
+        self._registry = Registry(
+            self._settings.resource, series_limit=series_limit, tick_nano=encoding.tick_nano, names=encoding.names
+        )
+        self._flusher = Flusher(self._registry, self._settings)
 
     def __repr__(self) -> str:
         return f"<Emitter to {self._settings.endpoint.shown}>"
@@ -249,13 +263,3 @@ class Emitter:
         if self._strict and flush.error is not None:
             raise flush.error
         return flush
-
-
-def _encoder(encoder: str | Encoder) -> Encoder:
-    from emitter.encode import ENCODERS
-
-    if not isinstance(encoder, str):
-        return encoder
-    if encoder not in ENCODERS:
-        raise ConfigurationError(f"encoder is {encoder!r}; expected one of {', '.join(sorted(ENCODERS))}")
-    return ENCODERS[encoder]()

@@ -14,18 +14,17 @@ from emitter.back_off import BackOff
 from emitter.clocks import Clocks
 from emitter.errors import BudgetExceededError, ConnectError, ConnectionLostError, NetworkError, PeerError
 from emitter.outcomes import Flush, Ledger, Outcome, Stats, Verdict, Withheld
+from emitter.reports import Reports
 from emitter.sharing import Shared
 from emitter.transmit.connection import LIMIT_UNANSWERED, Connection
 from emitter.transmit.cookies import CookieStore
 from emitter.transmit.delivery import Delivery
-from emitter.transmit.http1 import Request
 from emitter.transmit.opening import Opening
 from emitter.transmit.tls import TlsClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emitter.encode import Encoder
     from emitter.errors import EmitterError
     from emitter.record.registry import Registry
     from emitter.settings import Settings
@@ -38,8 +37,7 @@ class Flusher:
 
     Args:
         registry: The totals.
-        encoder: Turns a snapshot into the body of a request.
-        settings: Endpoint, headers and the rest.
+        settings: Endpoint, encoder, headers and the rest.
         clocks: Both clocks.
         jitter: A random number from 0 up to 1.
     """
@@ -47,22 +45,15 @@ class Flusher:
     def __init__(
         self,
         registry: Registry,
-        encoder: Encoder,
         settings: Settings,
         *,
         clocks: Clocks | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
-        self._encoder = encoder
         self._settings = settings
         self._endpoint = settings.endpoint
-        self._request = Request(
-            settings.endpoint.target,
-            settings.endpoint.authority,
-            encoder.content_type,
-            settings.request_headers,
-        )
+        self._reports = Reports(registry, settings)
         self._clocks = clocks or Clocks()
         self._clock = self._clocks.monotonic
         self._jitter = jitter
@@ -101,11 +92,14 @@ class Flusher:
         self._network = BackOff(self._clocks, self._jitter)
         self._receiver = BackOff(self._clocks, self._jitter)
         self._fruitless = 0  # connections in a row that were lost without a single answer
+        self._divided = False  # whether the last report took several requests
+        self._one_by_one = False  # whether those wait for one another's answers
 
     def after_fork(self) -> None:
         """Go on in a forked child as a new sandbox, which leaves the parent's connection untouched."""
         inherited = self._connection, self._opening
         self._registry.after_fork()
+        self._reports.restart()
         self._cookies.clear()
         if self._tls is not None:
             self._tls.forget()
@@ -180,13 +174,13 @@ class Flusher:
         self._reported += 1
         self._flushes.add()
         deadline = started + timeout
-        request = b""
+        request_bytes = 0
         reached: Delivery | None = None
         error: NetworkError | None = None
         try:
-            body = self._encoder.encode(self._registry.snapshot())
-            request = self._request.encode(body, self._cookies.header(self._clocks.wall()))
-            reached = await self._transmit(request, wanted, deadline, verdicts)
+            requests = self._reports.make(self._reported, self._cookies.header(self._clocks.wall()))
+            request_bytes = sum(map(len, requests))
+            reached = await self._transmit_all(requests, wanted, deadline, verdicts)
             if reached < wanted and self._clock() >= deadline and self._connection is not None:
                 error = BudgetExceededError(0, *self._connection.queues())
         except NetworkError as caught:
@@ -202,8 +196,8 @@ class Flusher:
         self._rest()
         if wanted is Delivery.ANSWERED:
             verdicts += self._harvest()  # the answer that was waited for
-        self._settle(reached, error, len(request), timeout)
-        written_bytes = len(request) if reached else 0
+        self._settle(reached, error, request_bytes, timeout)
+        written_bytes = request_bytes if reached else 0
         return Flush(reached, None, error, written_bytes, self._clock() - started, tuple(verdicts))
 
     def _rest(self) -> None:
@@ -233,31 +227,42 @@ class Flusher:
             return []
         harvested = connection.harvest(idle_limit=self._settings.idle_limit, age_limit=self._settings.age_limit)
         verdicts = [Verdict(number, answer.status) for number, answer in harvested]
-        far_behind = connection.unanswered > LIMIT_UNANSWERED // 2
-        for verdict in verdicts:
-            self._ledger.note_verdict(verdict, far_behind=far_behind)
-            if verdict.outcome is Outcome.ACCEPTED:
-                self._accepted = verdict.report
         if harvested:
             self._network.succeed()  # whatever the budget said: it has brought a report there, and an answer back
             now = self._clocks.wall()
+            self._heed(verdicts, [answer.retry_after(now) for _, answer in harvested], connection.unanswered)
             for _, answer in harvested:
                 self._cookies.learn(answer.headers, now)
             if self._cookies.dropped:
                 self._ledger.failed["cookie"] = self._cookies.dropped
-            # The last word counts; a pipeline of refusals is one refusal.
-            if verdicts[-1].outcome is Outcome.ACCEPTED:
-                self._receiver.succeed()
-            else:
-                self._receiver.fail(harvested[-1].answer.retry_after(now))
         if connection.ended is not None:
             self._give_up(connection, connection.ended)
         return verdicts
+
+    def _heed(self, verdicts: list[Verdict], retry_after: list[float | None], unanswered: int) -> None:
+        """Act on what a receiver has said of whole reports. Its last word counts: a pipeline of refusals is one."""
+        refusals: list[float | None] = []
+        accepted = False
+        for verdict, seconds in zip(verdicts, retry_after, strict=True):
+            whole = self._reports.note_answer(verdict)
+            self._ledger.note_verdict(verdict, well=whole and unanswered <= LIMIT_UNANSWERED // 2)
+            if whole:
+                self._accepted = verdict.report
+                accepted, refusals = True, []
+            elif verdict.outcome is not Outcome.ACCEPTED:
+                refusals.append(seconds)
+        if refusals:
+            self._receiver.fail(refusals[-1])
+        elif accepted:
+            self._receiver.succeed()
 
     def _give_up(self, connection: Connection, why: EmitterError) -> None:
         self._connection = None
         if connection.unanswered:  # the totals go out again
             self._ledger.note_unanswered(connection.unanswered, why)
+            self._reports.note_lost()
+            if self._divided and not (isinstance(why, ConnectionLostError) and why.retired):
+                self._one_by_one = True  # it may be somebody who takes only so many requests on a connection
         if isinstance(why, PeerError):
             self._ledger.note_error(why)
         elif isinstance(why, ConnectionLostError) and why.retired:
@@ -272,17 +277,41 @@ class Flusher:
                 self._ledger.note_fruitless(why)
             self._receiver.fail()
 
+    async def _transmit_all(
+        self, requests: list[bytes], wanted: Delivery, deadline: float, verdicts: list[Verdict]
+    ) -> Delivery:
+        *first, last = requests
+        self._divided = bool(first)
+        used = set()
+        for request in first:
+            between = Delivery.ANSWERED if self._one_by_one else Delivery.BUFFERED
+            await self._transmit(request, between, deadline, verdicts)
+            used.add(self._connection)
+        # What is written last gets there last, so the others have got at least as far.
+        reached = await self._transmit(last, wanted, deadline, verdicts)
+        if first and used == {self._connection}:
+            self._one_by_one = False
+        return reached
+
     async def _transmit(self, request: bytes, wanted: Delivery, deadline: float, verdicts: list[Verdict]) -> Delivery:
         connection = self._connection or await self._open(deadline)
         try:
-            return await connection.transmit(request, self._reported, wanted, deadline=deadline)
+            return await self._write(connection, request, wanted, deadline)
         except ConnectionLostError as error:
-            if not error.untouched:
+            # With a part of the same report unanswered there, the rest alone would be no report.
+            if not error.untouched or connection.awaits(self._reported):
                 raise
         # No byte was taken, so nothing can arrive twice: one fresh connection, once.
         verdicts += self._harvest()
-        connection = await self._open(deadline)
-        return await connection.transmit(request, self._reported, wanted, deadline=deadline)
+        return await self._write(await self._open(deadline), request, wanted, deadline)
+
+    async def _write(self, connection: Connection, request: bytes, wanted: Delivery, deadline: float) -> Delivery:
+        before = connection.written
+        try:
+            return await connection.transmit(request, self._reported, wanted, deadline=deadline)
+        finally:
+            if connection.written > before:
+                self._reports.note_written()
 
     async def _open(self, deadline: float) -> Connection:
         """Open a connection, going on with what an earlier budget cut short."""

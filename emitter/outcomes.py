@@ -203,18 +203,22 @@ class Ledger:
         whose = "receiver" if isinstance(error, PeerError) else "network"
         self._note(whose, error.reason, str(error))
 
-    def note_verdict(self, verdict: Verdict, *, far_behind: bool) -> None:
-        """Count an answer; log it if the receiver changed its mind. One that is far behind is not well yet."""
+    def note_verdict(self, verdict: Verdict, *, well: bool) -> None:
+        """Count an answer; log it if the receiver changed its mind.
+
+        Args:
+            verdict: What the answer says.
+            well: Whether it makes a whole report an accepted one, and the receiver is not far behind.
+        """
         status = verdict.status
         self.verdicts[status] += 1
         self._undelivered_in_a_row = 0
         # Only an answer shows that they get there; but not that they do so within the budget.
         troubles = self._troubles["network"] - {BudgetExceededError.reason, Withheld.BUSY.value}
         self._note_well("network", "get through", troubles)
-        if verdict.outcome is Outcome.ACCEPTED:
-            if not far_behind:
-                self._note_well("receiver", "are accepted", set(self._troubles["receiver"]))
-        else:
+        if well:
+            self._note_well("receiver", "are accepted", set(self._troubles["receiver"]))
+        elif verdict.outcome is not Outcome.ACCEPTED:
             advice = _ADVICE.get(status, "see what the receiver logs about it")
             self._note("receiver", str(status), f"answered {status} ({verdict.outcome.value}); {advice}")
 

@@ -6,12 +6,13 @@
     headers     headers     EMITTER_HEADERS, OTEL_EXPORTER_OTLP_METRICS_HEADERS, OTEL_EXPORTER_OTLP_HEADERS
     timeout     timeout     EMITTER_TIMEOUT, in seconds
     delivery    delivery    EMITTER_DELIVERY: buffered, transmitted, acknowledged, answered
+    encoder     encoder     EMITTER_ENCODER: influx, json, otlp, otlp-json, remote-write
     disabled    -           EMITTER_DISABLED, OTEL_SDK_DISABLED
     service     service     OTEL_SERVICE_NAME, service.name in OTEL_RESOURCE_ATTRIBUTES,
                             POWERTOOLS_SERVICE_NAME, AWS_LAMBDA_FUNCTION_NAME
 
-An endpoint from OTEL_* has to be meant for OTLP over HTTP as protobuf, if OTEL_EXPORTER_OTLP_METRICS_PROTOCOL or
-OTEL_EXPORTER_OTLP_PROTOCOL says what it is meant for.
+An endpoint from OTEL_* has to be meant for OTLP over HTTP, if OTEL_EXPORTER_OTLP_METRICS_PROTOCOL or
+OTEL_EXPORTER_OTLP_PROTOCOL says what it is meant for; whether as protobuf or as JSON then decides the encoder.
 
 Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter" and "Environment Variable Specification";
 AWS Lambda developer guide, "Defined runtime environment variables".
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from emitter.encode import Encoder, encoder_named
 from emitter.errors import ConfigurationError, RecordingError
 from emitter.record.attributes import canonical
 from emitter.transmit.delivery import Delivery
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_AGE_LIMIT",
     "DEFAULT_IDLE_LIMIT",
+    "DEFAULT_REPORT_LIMIT_BYTES",
     "DEFAULT_TIMEOUT",
     "Endpoint",
     "Settings",
@@ -55,6 +58,12 @@ DEFAULT_IDLE_LIMIT = 50.0
 
 DEFAULT_AGE_LIMIT = 3_500.0
 """Seconds after which a connection is replaced: AWS load balancers close theirs after 3,600 s."""
+
+DEFAULT_REPORT_LIMIT_BYTES = 4 * 1024 * 1024
+"""Of one request's body: what receivers usually take (gRPC's limit, which several of them have for HTTP too)."""
+
+_LEAST_REPORT_LIMIT_BYTES = 1024
+"""Room for the resource and some series; a smaller limit would make a request of each."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MEGABYTE = 1024 * 1024
@@ -99,6 +108,10 @@ class Settings:
         timeout: Seconds for a whole flush.
         delivery: How far a flush waits for its report to get.
         disabled: Whether nothing is ever reported.
+        encoder: What turns a snapshot into the body of a request.
+        deltas: Whether counters and histograms are reported as what was added since the report before.
+        compress: Whether a body above 12 KB is put into gzip, if that makes it smaller.
+        report_limit_bytes: Of one request's body, before compression; what is larger is divided.
         resource: What the totals belong to, the instance left out.
         ssl_context: Whom TLS trusts, and more; `None`: the operating system's trust store.
         sticky_cookies: Names of cookies to keep, besides those of AWS's load balancers.
@@ -112,6 +125,10 @@ class Settings:
     delivery: Delivery
     disabled: bool
     resource: Attributes
+    encoder: Encoder
+    deltas: bool = False
+    compress: bool = True
+    report_limit_bytes: int = DEFAULT_REPORT_LIMIT_BYTES
     ssl_context: ssl.SSLContext | None = None
     sticky_cookies: Iterable[str] = ()
     idle_limit: float = DEFAULT_IDLE_LIMIT
@@ -127,6 +144,10 @@ class Settings:
         headers: Mapping[str, str] | None,
         delivery: Delivery | None,
         timeout: float | None,
+        encoder: str | Encoder | None = None,
+        temporality: str = "cumulative",
+        compress: bool = True,
+        report_limit_bytes: int = DEFAULT_REPORT_LIMIT_BYTES,
         ssl_context: ssl.SSLContext | None = None,
         sticky_cookies: Iterable[str] = (),
         idle_limit: float = DEFAULT_IDLE_LIMIT,
@@ -138,7 +159,8 @@ class Settings:
             ConfigurationError: What was wrong, where it came from, and what was expected.
         """
         disabled = _disabled(environment)
-        where = _NOWHERE if disabled and endpoint is None else _endpoint(endpoint, environment)
+        where, protocol = (_NOWHERE, "otlp") if disabled and endpoint is None else _endpoint(endpoint, environment)
+        encoding = _encoder(encoder, environment, protocol)
         return cls(
             endpoint=where,
             headers=_headers(headers, environment),
@@ -146,6 +168,10 @@ class Settings:
             delivery=_delivery(delivery, environment),
             disabled=disabled,
             resource=_resource(service, environment),
+            encoder=encoding,
+            deltas=_deltas(temporality, encoding),
+            compress=_compress(compress),
+            report_limit_bytes=_report_limit(report_limit_bytes),
             ssl_context=_ssl_context(ssl_context, where, disabled=disabled),
             sticky_cookies=sticky_cookies,
             idle_limit=checked_timeout(idle_limit, "idle_limit"),
@@ -174,12 +200,13 @@ def _first(environment: Mapping[str, str], *names: str) -> tuple[str, str] | Non
     return None
 
 
-def _endpoint(argument: str | None, environment: Mapping[str, str]) -> Endpoint:
+def _endpoint(argument: str | None, environment: Mapping[str, str]) -> tuple[Endpoint, str]:
+    """Where reports go, and the encoder that whoever said so has asked for."""
     if argument is not None:
-        return _parse_url("the endpoint", argument)
+        return _parse_url("the endpoint", argument), "otlp"
     found = _first(environment, "EMITTER_ENDPOINT")
     if found is not None:
-        return _parse_url(*found)
+        return _parse_url(*found), "otlp"
     found = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
     if found is None:
         found = _first(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -190,13 +217,19 @@ def _endpoint(argument: str | None, environment: Mapping[str, str]) -> Endpoint:
             )
         base, mark, query = found[1].partition("?")
         found = found[0], base.rstrip("/") + "/v1/metrics" + mark + query
-    protocol = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    if protocol is not None and protocol[1] != "http/protobuf":
+    name, protocol = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL") or (
+        "",
+        "http/protobuf",
+    )
+    if protocol not in _OTEL_PROTOCOLS:
         raise ConfigurationError(
-            f"{protocol[0]} is {protocol[1]!r} and the endpoint comes from {found[0]}; expected 'http/protobuf', or "
-            "the endpoint to be given in EMITTER_ENDPOINT"
+            f"{name} is {protocol!r} and the endpoint comes from {found[0]}; expected 'http/protobuf' or 'http/json', "
+            "or the endpoint to be given in EMITTER_ENDPOINT"
         )
-    return _parse_url(*found)
+    return _parse_url(*found), _OTEL_PROTOCOLS[protocol]
+
+
+_OTEL_PROTOCOLS = {"http/protobuf": "otlp", "http/json": "otlp-json"}
 
 
 def _parse_url(origin: str, url: str) -> Endpoint:
@@ -329,6 +362,45 @@ def _delivery(argument: Delivery | None, environment: Mapping[str, str]) -> Deli
     except KeyError:
         known = ", ".join(level.name.lower() for level in Delivery)
         raise ConfigurationError(f"EMITTER_DELIVERY is {found[1]!r}; expected one of {known}") from None
+
+
+def _encoder(argument: str | Encoder | None, environment: Mapping[str, str], otherwise: str) -> Encoder:
+    if isinstance(argument, str):
+        return encoder_named(argument)
+    if argument is None:
+        name, text = _first(environment, "EMITTER_ENCODER") or ("encoder", otherwise)
+        return encoder_named(text, name)
+    if not isinstance(argument, Encoder):
+        raise ConfigurationError(
+            f"encoder is a {type(argument).__name__}; expected a name, or an emitter.encode.Encoder: as_encoder makes "
+            "one out of a function"
+        )
+    return argument
+
+
+def _deltas(temporality: str, encoder: Encoder) -> bool:
+    if temporality not in {"cumulative", "delta"}:
+        raise ConfigurationError(f"temporality is {temporality!r}; expected 'cumulative' or 'delta'")
+    if temporality == "delta" and not encoder.deltas:
+        raise ConfigurationError(
+            f"temporality is 'delta', which {type(encoder).__name__} cannot carry; expected 'cumulative', or another "
+            "encoder"
+        )
+    return temporality == "delta"
+
+
+def _compress(compress: bool) -> bool:
+    if not isinstance(compress, bool):
+        raise ConfigurationError(f"compress is {compress!r}; expected True or False")
+    return compress
+
+
+def _report_limit(limit_bytes: int) -> int:
+    if not isinstance(limit_bytes, int) or isinstance(limit_bytes, bool) or limit_bytes < _LEAST_REPORT_LIMIT_BYTES:
+        raise ConfigurationError(
+            f"report_limit_bytes is {limit_bytes!r}; expected an integer, {_LEAST_REPORT_LIMIT_BYTES} or more"
+        )
+    return limit_bytes
 
 
 def _disabled(environment: Mapping[str, str]) -> bool:

@@ -8,7 +8,6 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from emitter import loop as loops
 from emitter.clocks import Clocks
-from emitter.encode.otlp import OtlpEncoder
 from emitter.flusher import Flusher
 from emitter.record.registry import Registry
 from emitter.settings import Settings
@@ -22,15 +21,15 @@ if TYPE_CHECKING:
 class Bench:
     """A flusher on a peer, with a clock that stands still and no chance in its back-off."""
 
-    def __init__(self, peer: ScriptedPeer, clock, encoder=None) -> None:
+    def __init__(self, peer: ScriptedPeer, clock, encoder=None, **more) -> None:
         self._endpoint = peer.endpoint
-        settings = self.settings_with()
+        settings = self.settings_with(encoder=encoder, **more)
         self.clock = clock
         self.wall: float | None = None  # where wall time differs
-        self.registry = Registry(settings.resource)
+        self.registry = Registry(settings.resource, tick_nano=settings.encoder.tick_nano, names=settings.encoder.names)
         self.orders = self.registry.counter("orders")
         clocks = Clocks(monotonic=clock, wall=lambda: clock() if self.wall is None else self.wall)
-        self.flusher = Flusher(self.registry, encoder or OtlpEncoder(), settings, clocks=clocks, jitter=lambda: 1.0)
+        self.flusher = Flusher(self.registry, settings, clocks=clocks, jitter=lambda: 1.0)
 
     def settings_with(self, **more) -> Settings:
         return Settings.resolve(

@@ -10,9 +10,10 @@ import pytest
 
 from emitter import ConfigurationError, Delivery, Emitter
 from emitter import loop as loops
+from emitter.encode import Encoder
 
 
-class Recorder:
+class Recorder(Encoder):
     """An encoder that keeps the totals of the last report: what a receiver would know."""
 
     content_type = "text/plain"
@@ -22,7 +23,7 @@ class Recorder:
 
     def encode(self, snapshot):
         points = iter(snapshot.points)
-        self.totals = {metric.name: [next(points) for _ in metric.series][-1] for metric in snapshot.metrics}
+        self.totals.update({metric.name: [next(points) for _ in metric.series][-1] for metric in snapshot.metrics})
         return b"report"
 
 

@@ -75,7 +75,7 @@ class Laboratory:
         server, client = contexts
         self.peer = SteppedPeer(server, **narrow, **more)
         endpoint = self.peer.endpoint.replace("127.0.0.1", host)
-        self.metrics = Emitter(endpoint, service="s", timeout=5.0, ssl_context=client)
+        self.metrics = Emitter(endpoint, service="s", timeout=5.0, ssl_context=client, compress=False)
         self.orders = self.metrics.counter("orders").bind()
         self.total = 0
         self.other: asyncio.Future[Any] | None = None

@@ -5,6 +5,7 @@ import ssl
 import pytest
 
 from emitter import ConfigurationError, Emitter, InstrumentConflictError, RecordingError
+from emitter.encode import as_encoder
 from tests.flushing import orders
 
 
@@ -34,7 +35,7 @@ async def test_synchronous_calls_inside_a_loop_say_what_to_await(metrics):
         ({"endpoint": "http://x/", "sticky_cookies": ["A B"]}, "expected"),
         ({"endpoint": "http://x/", "headers": {"Cookie": "a=b"}}, "set by the emitter itself"),
         ({"endpoint": "http://x/", "headers": {"X-Key": "a\r\nb"}}, "the value of the header 'X-Key' .* line break"),
-        ({"endpoint": "http://x/", "encoder": "smoke"}, "encoder is 'smoke'; expected one of otlp"),
+        ({"endpoint": "http://x/", "encoder": "smoke"}, "encoder is 'smoke'; expected one of influx, json, otlp"),
         ({"endpoint": "http://x/", "series_limit": 0}, "series_limit is 0; expected an integer, 1 or more"),
     ],
 )
@@ -76,11 +77,9 @@ def test_a_mistake_in_a_call_is_told_before_anything_is_done(peer, metrics, argu
 def test_an_encoder_whose_content_type_would_break_the_message_is_refused():
     """It goes into a header like any other."""
 
-    class Broken:
-        content_type = "text/plain\r\nX-Injected: yes"
-
-        def encode(self, snapshot):
-            return b""
+    @as_encoder("text/plain\r\nX-Injected: yes")
+    def broken(snapshot):
+        return b""
 
     with pytest.raises(ConfigurationError, match=r"'Content-Type' .* line break"):
-        Emitter("http://x/", encoder=Broken())
+        Emitter("http://x/", encoder=broken)

@@ -73,7 +73,7 @@ def test_a_receiver_that_is_far_behind_is_not_well_with_each_answer(bench, caplo
     ledger = bench.flusher._ledger
     for report in range(1, 6):
         ledger.note_withheld(Withheld.UNANSWERED)
-        ledger.note_verdict(Verdict(report, 200), far_behind=True)
-    ledger.note_verdict(Verdict(6, 200), far_behind=False)
+        ledger.note_verdict(Verdict(report, 200), well=False)
+    ledger.note_verdict(Verdict(6, 200), well=True)
 
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from emitter import Emitter
+from emitter.encode import ENCODERS
 from emitter.errors import ConfigurationError
 from emitter.settings import Settings
 
 ENDPOINT = "https://metrics.example.com/v1/metrics"
 README = Path(__file__).parent.parent.joinpath("README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PYTHON = [snippet for snippet in SNIPPETS if "def handler" in snippet]
+(OWN_FORMAT,) = [snippet for snippet in SNIPPETS if "@as_encoder" in snippet]
+BACKENDS = re.findall(r"^\| (.+?) \| `(\w+=.+?)`<br>`(\w+=.+?)`<br>`(\w+=.+?)` \|", README, re.MULTILINE)
 
 
 def test_the_readme_shows_the_two_commands_first():
@@ -47,8 +52,47 @@ def test_what_the_readme_shows_runs_also_when_nobody_listens(peer):
         assert namespace["handler"]({}, None) == {"statusCode": 200}
 
 
+def test_a_format_of_ones_own_runs(peer):
+    """As it stands in the README, behind the first snippet."""
+    namespace = {"Emitter": Emitter}
+    exec(OWN_FORMAT.replace(ENDPOINT, peer.endpoint), namespace)  # noqa: S102
+    table = namespace["table"]
+    table.counter("orders").add(3)
+    table.flush_sync()
+    request = peer.accept().read_request()
+    table.close_sync(timeout=0.0)
+
+    assert request.headers[b"content-type"] == b"text/csv"
+    assert request.body.endswith(b"orders,3\r\n")
+
+
+def test_every_snippet_of_the_readme_is_run():
+    """By one of the tests above."""
+    assert sorted([*PYTHON, OWN_FORMAT]) == sorted(SNIPPETS)
+
+
+@pytest.mark.parametrize(("backend", "lines"), [(row[0], row[1:]) for row in BACKENDS])
+def test_the_three_lines_of_each_backend_make_an_emitter(backend, lines):
+    """With the encoder that they name."""
+    environment = dict(line.split("=", 1) for line in lines)
+    settings = Settings.resolve(environment, endpoint=None, service=None, headers=None, delivery=None, timeout=None)
+    named = (
+        environment.get("EMITTER_ENCODER")
+        or {"http/protobuf": "otlp", "http/json": "otlp-json"}[environment["OTEL_EXPORTER_OTLP_PROTOCOL"]]
+    )
+
+    assert type(settings.encoder).__name__ == ENCODERS[named][1]
+    assert settings.endpoint.host in lines[0]
+
+
+def test_every_encoder_has_a_backend_in_the_readme():
+    """And there are as many rows as there were when this was written, at least."""
+    assert len(BACKENDS) >= 10
+    assert {"influx", "json", "otlp", "remote-write"} <= {line.partition("=")[2] for row in BACKENDS for line in row}
+
+
 class Watched(dict):
-    """An environment with nothing in it that knows what was asked of it."""
+    """An environment that knows what was asked of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +100,7 @@ class Watched(dict):
 
     def get(self, key, default=None):
         self.asked.add(key)
-        return default
+        return super().get(key, default)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:EMITTER|OTEL)_[A-Z_]+)`", README))))
@@ -66,5 +110,8 @@ def test_every_variable_in_the_readme_is_read(name):
     Settings.resolve(environment, endpoint="http://x/", service=None, headers=None, delivery=None, timeout=None)
     with pytest.raises(ConfigurationError, match="no endpoint"):
         Settings.resolve(environment, endpoint=None, service=None, headers=None, delivery=None, timeout=None)
+
+    environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://x/"
+    Settings.resolve(environment, endpoint=None, service=None, headers=None, delivery=None, timeout=None)
 
     assert name in environment.asked

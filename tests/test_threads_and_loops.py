@@ -176,20 +176,27 @@ def test_a_loop_for_each_invocation_and_the_one_of_the_process(peer, metrics, ne
 def test_an_answer_that_comes_while_a_loop_takes_the_connection_over(authority, kind, new_loop):
     """After the harvest, and before reading can be paused: uvloop reads it, and it counts all the same."""
     peer = TlsPeer(authority.server()) if kind == "tls" else ScriptedPeer()
-    metrics = Emitter(
-        peer.endpoint, service="s", timeout=PATIENCE, ssl_context=authority.client() if kind == "tls" else None
-    )
-    orders = metrics.counter("orders").bind()
     totals = []
+    answering = threading.Event()
 
     class Answers(OtlpEncoder):
         """Comes between the harvest and the loop."""
 
         def encode(self, snapshot: Snapshot) -> bytearray:
-            totals.append(orders_in(other_end.read_request().body))
-            other_end.answer(200)
-            wait_readable(metrics._flusher._connection._socket)
+            if answering.is_set():
+                totals.append(orders_in(other_end.read_request().body))
+                other_end.answer(200)
+                wait_readable(metrics._flusher._connection._socket)
             return super().encode(snapshot)
+
+    metrics = Emitter(
+        peer.endpoint,
+        service="s",
+        timeout=PATIENCE,
+        ssl_context=authority.client() if kind == "tls" else None,
+        encoder=Answers(),
+    )
+    orders = metrics.counter("orders").bind()
 
     with ThreadPoolExecutor(1) as threads:
         accepting = threads.submit(peer.accept)
@@ -197,12 +204,12 @@ def test_an_answer_that_comes_while_a_loop_takes_the_connection_over(authority, 
         metrics.flush_sync()
         other_end = accepting.result()
     other_end.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    metrics._flusher._encoder = Answers()
+    answering.set()
     done = []
     for _ in range(10):
         orders.add()
         done.append(in_new_loop(metrics.flush, new_loop))
-    metrics._flusher._encoder = OtlpEncoder()
+    answering.clear()
     metrics.close_sync(timeout=0)
     peer.close()
 

@@ -14,7 +14,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
+from google.protobuf import json_format  # type: ignore[import-untyped]  # ships no types
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # as above
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as otlp
 
@@ -74,11 +75,17 @@ class _Refusal(Exception):  # noqa: N818 - it never leaves this module; it is a 
     """Why one data point, or one metric, cannot be folded."""
 
 
-def decode(body: bytes) -> Decoded:
+_MAX_OBJECTS = 2 * MAX_PARTS  # in JSON: an attribute is an object in an object
+_MAX_VALUES = 4 * MAX_PARTS  # in JSON: a point has ten with its attributes
+_MAX_DEPTH = 32  # of JSON; an honest request has some 20 levels
+
+
+def decode(body: bytes, *, as_json: bool = False) -> Decoded:
     """Read one request.
 
     Args:
-        body: A serialized `ExportMetricsServiceRequest`, already unpacked.
+        body: An `ExportMetricsServiceRequest`, already unpacked.
+        as_json: Whether it is written as JSON and not as protobuf.
 
     Returns:
         Its reports, and how many data points were left out for which reason.
@@ -86,11 +93,7 @@ def decode(body: bytes) -> Decoded:
     Raises:
         PeerError: The body is no such message, or it passes a limit that concerns it as a whole.
     """
-    try:
-        request = ExportMetricsServiceRequest.FromString(body)
-    except DecodeError as error:
-        message = "expected an OTLP ExportMetricsServiceRequest as protobuf, but the body cannot be parsed as one"
-        raise PeerError(message) from error
+    request = _from_json(body) if as_json else _from_protobuf(body)
     budget = _Budget()
     rejected: Counter[str] = Counter()
     reports = []
@@ -99,6 +102,32 @@ def decode(body: bytes) -> Decoded:
         if points:
             reports.append(_report(budget.take(resource.resource.attributes), points))
     return Decoded(tuple(reports), rejected)
+
+
+def _from_protobuf(body: bytes) -> ExportMetricsServiceRequest:
+    try:
+        request: ExportMetricsServiceRequest = ExportMetricsServiceRequest.FromString(body)
+    except DecodeError as error:
+        message = "expected an OTLP ExportMetricsServiceRequest as protobuf, but the body cannot be parsed as one"
+        raise PeerError(message) from error
+    return request
+
+
+def _from_json(body: bytes) -> ExportMetricsServiceRequest:
+    # Before parsing, which takes some microseconds for each.
+    if body.count(b"{") > _MAX_OBJECTS or body.count(b",") > _MAX_VALUES:
+        raise PeerError(f"expected at most {_MAX_OBJECTS} JSON objects and {_MAX_VALUES} values")
+    try:
+        parsed = json.loads(body.decode())  # RFC 8259, 8.1: UTF-8 and nothing else
+        if not isinstance(parsed, dict):
+            raise TypeError(f"a {type(parsed).__name__}")
+        request = ExportMetricsServiceRequest()
+        json_format.ParseDict(parsed, request, ignore_unknown_fields=True, max_recursion_depth=_MAX_DEPTH)
+    # The last one is what protobuf makes of half a surrogate pair where it looks for a field.
+    except (json_format.ParseError, ValueError, TypeError, RecursionError, ArithmeticError, SystemError) as error:
+        message = "expected an OTLP ExportMetricsServiceRequest as JSON, but the body cannot be parsed as one"
+        raise PeerError(message) from error
+    return request
 
 
 class _Budget:

@@ -12,17 +12,16 @@ theirs. What then happens:
 
 from __future__ import annotations
 
-import re
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from emitter.aggregator.fold import ServiceTotals, Total, total_of
 from emitter.aggregator.report import Attribute, Distribution, Kind, Metric
+from emitter.encode import prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -41,29 +40,7 @@ _TYPES = {
     Kind.HISTOGRAM: "histogram",
 }
 
-# The names a family of each type occupies in the classic format; two families must not share one.
-_SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("", "_bucket", "_sum", "_count")}
-
-# UCUM -> Prometheus, from the compatibility specification
-# (https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/#metric-metadata-1).
-_UNITS = {
-    "d": "days", "h": "hours", "min": "minutes", "s": "seconds", "ms": "milliseconds", "us": "microseconds",
-    "ns": "nanoseconds", "By": "bytes", "KiBy": "kibibytes", "MiBy": "mebibytes", "GiBy": "gibibytes",
-    "TiBy": "tibibytes", "KBy": "kilobytes", "MBy": "megabytes", "GBy": "gigabytes", "TBy": "terabytes",
-    "m": "meters", "V": "volts", "A": "amperes", "J": "joules", "W": "watts", "g": "grams", "Cel": "celsius",
-    "Hz": "hertz", "%": "percent",
-}  # fmt: skip
-
-_PER = {
-    "s": "second",
-    "m": "minute",
-    "min": "minute",
-    "h": "hour",
-    "d": "day",
-    "w": "week",
-    "mo": "month",
-    "y": "year",
-}
+_RESERVED = {"service_name", "le"}  # ours come first
 
 
 def as_prometheus(services: Iterable[ServiceTotals]) -> bytes:
@@ -159,7 +136,10 @@ class _Totals(Collector):
         families: dict[tuple[str, str], tuple[Family, dict[_Labels, list[Total]]]] = {}
         for service in self._services:
             for total in service.totals:
-                key = _metric_name(total.metric), _TYPES[total.metric.kind]
+                key = (
+                    prometheus.metric_name(total.metric.name, total.metric.unit, total.metric.kind),
+                    _TYPES[total.metric.kind],
+                )
                 if key not in families:
                     families[key] = Family(key[0], total.metric.description, key[1]), {}
                 labels = _labels(service.service, total.attributes)
@@ -168,7 +148,7 @@ class _Totals(Collector):
 
 
 def _names_in(family: Family) -> set[str]:
-    return {family.name + suffix for suffix in _SUFFIXES[family.type]}
+    return set(prometheus.occupied_names(family.name, family.type))
 
 
 def _fill(family: Family, totals_by_labels: Mapping[_Labels, list[Total]]) -> int:
@@ -189,58 +169,17 @@ def _alike(metric: Metric, first: Metric) -> bool:
 def _add_samples(family: Family, labels: dict[str, str], total: Total) -> None:
     value = total.value
     if not isinstance(value, Distribution):
-        family.add_sample(family.name + _SUFFIXES[family.type][0], labels, value)
+        family.add_sample(prometheus.occupied_names(family.name, family.type)[0], labels, value)
         return
     for boundary, count in zip(total.metric.boundaries, accumulate(value.bucket_counts), strict=False):
-        le = floatToGoString(boundary)  # type: ignore[no-untyped-call]  # the library's own spelling of floats
-        family.add_sample(family.name + "_bucket", {**labels, "le": le}, count)
+        family.add_sample(family.name + "_bucket", {**labels, "le": prometheus.float_text(boundary)}, count)
     family.add_sample(family.name + "_bucket", {**labels, "le": "+Inf"}, value.count)
     if value.sum is not None:
         family.add_sample(family.name + "_sum", labels, value.sum)
     family.add_sample(family.name + "_count", labels, value.count)
 
 
-def _metric_name(metric: Metric) -> str:
-    parts = [_legal(metric.name, also=":"), *_unit_parts(metric)]
-    if metric.kind is Kind.COUNTER:
-        parts[0] = parts[0].removesuffix("_total")  # the format adds it again, behind the unit
-    name = parts[0]
-    for part in parts[1:]:
-        if not name.endswith(f"_{part}"):
-            name = f"{name}_{part}"
-    return f"_{name}" if not name or name[0].isdigit() else name
-
-
-def _unit_parts(metric: Metric) -> Iterator[str]:
-    unit = re.sub(r"\{[^}]*\}", "", metric.unit)  # annotations such as {order} are prose
-    if unit == "1":
-        if metric.kind is Kind.GAUGE:
-            yield "ratio"
-        return
-    what, _, per = (part.strip() for part in unit.partition("/"))
-    if part := _UNITS.get(what) or _legal(what):
-        yield part
-    if part := _PER.get(per) or _legal(per):
-        yield f"per_{part}"
-
-
 def _labels(service: str, attributes: Mapping[str, Attribute]) -> _Labels:
-    labels: dict[str, list[str]] = {}
-    for key, value in attributes.items():
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        labels.setdefault(_label_name(key), []).append(text)
-    # The specification joins the values of keys that become equal. To Prometheus an empty label is no label.
-    merged = {"service_name": service, **{name: ";".join(texts) for name, texts in labels.items()}}
-    return tuple(sorted((name, text) for name, text in merged.items() if text))
-
-
-def _label_name(key: str) -> str:
-    name = re.sub(r"[^a-zA-Z0-9]+", "_", key)
-    if name[0].isdigit():
-        return f"key_{name}"
-    # Ours come first; Prometheus calls what it moves out of the way `exported_`, too.
-    return f"exported_{name}" if name in {"service_name", "le"} else name
-
-
-def _legal(text: str, *, also: str = "") -> str:
-    return re.sub(rf"[^a-zA-Z0-9{also}]+", "_", text).strip("_")
+    # To Prometheus an empty label is no label.
+    own = {"service_name": service} if service else {}
+    return tuple(sorted({**own, **prometheus.labels(attributes.items(), _RESERVED)}.items()))

@@ -31,7 +31,8 @@ class Receipts:
         highest: The highest number that has arrived; 0 means none.
         lost: How many numbers below it have not.
         gaps: Ranges of missing numbers, both ends included, ascending; the newest `MAX_GAPS` of them.
-        unnumbered: How many reports arrived without a number. Nobody can tell a repeated one, or a lost one.
+        unnumbered: How many reports arrived without a number. Nobody can tell a repeated one, or a lost one; of a
+            sandbox that numbers its reports they are further parts of a report that was divided.
     """
 
     highest: int = 0
@@ -42,7 +43,7 @@ class Receipts:
     @property
     def attempts(self) -> int:
         """How many reports the sandbox has tried to deliver, as far as anybody knows."""
-        return self.highest + self.unnumbered
+        return self.highest or self.unnumbered
 
     @property
     def received(self) -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
+from google.protobuf.json_format import MessageToJson  # type: ignore[import-untyped]  # ships no types
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
 from emitter.aggregator.decode import decode
@@ -41,6 +42,7 @@ SHUTDOWN_SECONDS = 2.0
 """For answers that are still held back at the end. What they answer has been folded and is durable."""
 
 _PROTOBUF = "application/x-protobuf"
+_JSON = "application/json"
 
 _log = logging.getLogger("emitter.aggregator")
 
@@ -129,11 +131,15 @@ class _Aggregator:
         return application
 
     async def receive(self, request: web.Request) -> web.Response:
+        as_json = _is_json(request)
         packed = _is_packed(request)
         body = await self._body(request)
-        answer = await self._in_worker(lambda: self._fold(body, packed=packed))
+        answer = await self._in_worker(lambda: self._fold(body, packed=packed, as_json=as_json))
         await asyncio.sleep(self.answer_delay)
-        return web.Response(body=answer, content_type=_PROTOBUF)
+        # OTLP specification, "OTLP/HTTP Response": in the format of the request.
+        if as_json:
+            return web.Response(text=MessageToJson(answer), content_type=_JSON)
+        return web.Response(body=answer.SerializeToString(), content_type=_PROTOBUF)
 
     async def prometheus(self, _request: web.Request) -> web.Response:
         text = await self._in_worker(lambda: as_prometheus(self.store.totals()))
@@ -159,12 +165,12 @@ class _Aggregator:
     def _size_expected(self) -> str:
         return f"expected a body of at most {self.body_limit_bytes} bytes, as it arrives and unpacked"
 
-    def _fold(self, body: bytes, *, packed: bool) -> bytes:
+    def _fold(self, body: bytes, *, packed: bool, as_json: bool) -> ExportMetricsServiceResponse:
         if packed:
             body = _unpack(body, self.body_limit_bytes + 1)
         if len(body) > self.body_limit_bytes:
             raise _Refusal(413, self._size_expected())
-        decoded = decode(body)
+        decoded = decode(body, as_json=as_json)
         rejected = Counter(decoded.rejected)
         rejected.update(self.store.fold(decoded.reports))
         response = ExportMetricsServiceResponse()
@@ -173,13 +179,16 @@ class _Aggregator:
             response.partial_success.error_message = "; ".join(
                 f"{number} data points rejected: {reason}" for reason, number in sorted(rejected.items())
             )
-        answer: bytes = response.SerializeToString()
-        return answer
+        return response
+
+
+def _is_json(request: web.Request) -> bool:
+    if request.content_type not in {_PROTOBUF, _JSON}:
+        raise _Refusal(415, f"expected the content type {_PROTOBUF} or {_JSON}, got {request.content_type}")
+    return request.content_type == _JSON
 
 
 def _is_packed(request: web.Request) -> bool:
-    if request.content_type != _PROTOBUF:
-        raise _Refusal(415, f"expected the content type {_PROTOBUF}, got {request.content_type}")
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in {"gzip", "identity"}:
         reason = f"expected the content encoding gzip or none, got {coding}"

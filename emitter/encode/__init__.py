@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from emitter.encode.otlp import OtlpEncoder
+from emitter.encode.encoder import Encoder, as_encoder
+from emitter.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from emitter.record.snapshot import Snapshot
+__all__ = ["ENCODERS", "Encoder", "as_encoder", "encoder_named"]
 
-__all__ = ["ENCODERS", "Encoder"]
-
-
-class Encoder(Protocol):
-    """What turns a snapshot into the body of one request. Each emitter has one of its own."""
-
-    content_type: str
-    """The media type of what `encode` returns."""
-
-    def encode(self, snapshot: Snapshot) -> bytes | bytearray:
-        """The body of one report; good until the next call, so that a buffer can be used again."""
-        ...  # pragma: no cover  a protocol's body is never run
+ENCODERS: Mapping[str, tuple[str, str]] = {
+    "influx": ("emitter.encode.influx", "InfluxEncoder"),
+    "json": ("emitter.encode.json", "JsonEncoder"),
+    "otlp": ("emitter.encode.otlp", "OtlpEncoder"),
+    "otlp-json": ("emitter.encode.otlp_json", "OtlpJsonEncoder"),
+    "remote-write": ("emitter.encode.remote_write", "RemoteWriteEncoder"),
+}
+"""The encoders that can be asked for by name: module and class. Loaded by `encoder_named`, since a cold start is to
+pay for one format and not for five."""
 
 
-ENCODERS: Mapping[str, type[Encoder]] = {"otlp": OtlpEncoder}
-"""The encoders that can be asked for by name."""
+def encoder_named(name: str, origin: str = "encoder") -> Encoder:
+    """A new encoder of this name, with what it does by default.
+
+    Args:
+        name: One of `ENCODERS`.
+        origin: Where the name came from, for the error.
+
+    Raises:
+        ConfigurationError: There is none; which there are. Or what it needs is not installed.
+    """
+    if name not in ENCODERS:
+        raise ConfigurationError(f"{origin} is {name!r}; expected one of {', '.join(sorted(ENCODERS))}")
+    module, kind = ENCODERS[name]
+    encoder: Encoder = getattr(import_module(module), kind)()
+    return encoder

@@ -16,7 +16,7 @@ from emitter.errors import AnswerError, ConfigurationError
 from emitter.transmit.http_date import parse_http_date
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 __all__ = [
     "LIMIT_BODY_BYTES",
@@ -65,37 +65,52 @@ class Request:
         host: The authority: name or address, and the port if it is not the default (RFC 9110, 7.2).
         content_type: Media type of the bodies.
         headers: Further fields.
+        format_headers: Those that the bodies' format asks for.
 
     Raises:
         ConfigurationError: Something in it would break the message; what, and what was expected. Values are never
             shown, since they may be secret.
     """
 
-    def __init__(self, target: str, host: str, content_type: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        target: str,
+        host: str,
+        content_type: str,
+        headers: Iterable[tuple[str, str]] = (),
+        format_headers: Mapping[str, str] | None = None,
+    ) -> None:
         if not _TARGET.fullmatch(target):
             raise ConfigurationError(
                 f"the path {target!r} has a space or a control character; expected %20 and the like"
             )
-        fields = [("Host", host), ("Content-Type", content_type), *headers]
+        fields = [("Host", host), ("Content-Type", content_type), *(format_headers or {}).items()]
         for name, value in fields[:2]:
             _check_value(name, value)
         for name, value in fields[2:]:
-            _check_name(name)
+            _check_name(name, _OURS - {"content-encoding"})
             _check_value(name, value)
+        ours = _OURS.union(name.lower() for name in format_headers or ())
+        for name, value in headers:
+            _check_name(name, ours)
+            _check_value(name, value)
+            fields.append((name, value))
         head = f"POST {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields)
         self._head = head.encode("latin-1")
 
-    def encode(self, body: bytes | bytearray, cookies: bytes = b"") -> bytes:
+    def encode(self, body: bytes | bytearray, cookies: bytes = b"", *, gzip: bool = False) -> bytes:
         """The whole request as one run of bytes: the one copy that is made of the body.
 
         Args:
             body: The report.
             cookies: The whole field, its line break included; empty for none.
+            gzip: Whether the body is in gzip format (RFC 9110, 8.4).
         """
-        return b"".join((self._head, cookies, b"Content-Length: %d\r\n\r\n" % len(body), body))
+        coding = b"Content-Encoding: gzip\r\n" if gzip else b""
+        return b"".join((self._head, cookies, coding, b"Content-Length: %d\r\n\r\n" % len(body), body))
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, ours: Collection[str]) -> None:
     if not isinstance(name, str):
         raise ConfigurationError(f"a header's name is a {type(name).__name__}; expected a string")
     if not _TOKEN.fullmatch(name):
@@ -105,7 +120,7 @@ def _check_name(name: str) -> None:
             f"the name of the header that begins with {start[0] if start else ''!r} is not a token; expected letters, "
             "digits and dashes"
         )
-    if name.lower() in _OURS:
+    if name.lower() in ours:
         raise ConfigurationError(f"the header {name!r} is set by the emitter itself; expected it to be left out")
 
 

@@ -106,7 +106,7 @@ class _Emitter:
     """What this project is for."""
 
     def __init__(self) -> None:
-        self._metrics = Emitter(_ENDPOINT, service=_WAY, timeout=BUDGET_SECONDS)
+        self._metrics = Emitter(_ENDPOINT, service=_WAY, timeout=BUDGET_SECONDS, compress=False)
         self.shop = Shop(self._metrics, _PRODUCTS)
 
     def emit(self) -> None:

@@ -65,19 +65,44 @@ def draw_points(draw: st.DrawFn, described: tuple[Metric, ...]) -> tuple[Point, 
     return tuple(points)
 
 
+def draw_snapshot(
+    draw: st.DrawFn, resource: Attributes, start: int, described: tuple[Metric, ...], *, deltas: bool
+) -> Snapshot:
+    """Values for what is described, mostly with nothing fresh."""
+    points = draw_points(draw, described)
+    time = draw(times)
+    before = st.integers(0, max(time - 1, 0)) | st.just(max(time - 1, 0))
+    fresh: set[int] = set()
+    if points and time:  # there is no time before 0
+        fresh = draw(st.just(set()) | st.sets(st.integers(0, len(points) - 1)))
+    return Snapshot(
+        resource,
+        start,
+        time,
+        described,
+        points,
+        sequence=draw(st.integers(1, 3) | st.integers(1, INT64_MAX)),
+        fresh=tuple(sorted(fresh)),
+        zero_time_unix_nano=draw(before) if fresh else 0,
+        delta_since_unix_nano=draw(before) if deltas else None,
+    )
+
+
 @st.composite
-def snapshots(draw: st.DrawFn) -> Snapshot:
-    """Any snapshot."""
+def snapshots(draw: st.DrawFn, *, deltas: bool | None = False) -> Snapshot:
+    """Any snapshot: cumulative, or of deltas, or either (`None`)."""
     described = tuple(draw(st.lists(metrics(), max_size=4)))
-    return Snapshot(draw(resources), draw(times), draw(times), described, draw_points(draw, described))
+    deltas = draw(st.booleans()) if deltas is None else deltas
+    return draw_snapshot(draw, draw(resources), draw(times), described, deltas=deltas)
 
 
 @st.composite
-def sequences(draw: st.DrawFn) -> list[Snapshot]:
+def sequences(draw: st.DrawFn, *, deltas: bool | None = False) -> list[Snapshot]:
     """Snapshots as they follow one another: mostly new values, sometimes new series, another start or resource.
 
     Series and resource stay the identical objects while they are unchanged, and sometimes become equal ones that
-    are not identical; values may turn from integers to floats and back.
+    are not identical; values may turn from integers to floats and back. All are cumulative, or of deltas, or each
+    is either (`None`).
     """
     described = tuple(draw(st.lists(metrics(), min_size=1, max_size=3)))
     resource, start = draw(resources), draw(times)
@@ -92,5 +117,6 @@ def sequences(draw: st.DrawFn) -> list[Snapshot]:
                 start = draw(times)
             case "resource":
                 resource = draw(resources)
-        found.append(Snapshot(resource, start, draw(times), described, draw_points(draw, described)))
+        each = draw(st.booleans()) if deltas is None else deltas
+        found.append(draw_snapshot(draw, resource, start, described, deltas=each))
     return found

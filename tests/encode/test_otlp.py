@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import operator
@@ -15,7 +16,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as otlp
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from emitter.encode import ENCODERS
+from emitter.encode import encoder_named
 from emitter.encode.otlp import OtlpEncoder
 from emitter.record.registry import Registry
 from tests.encode.snapshots import doubles, int64s, sequences, snapshots
@@ -23,7 +24,7 @@ from tests.encode.snapshots import doubles, int64s, sequences, snapshots
 if TYPE_CHECKING:
     from emitter.record.snapshot import Attributes, AttributeValue, Metric, Point, Snapshot
 
-CUMULATIVE = otlp.AGGREGATION_TEMPORALITY_CUMULATIVE
+CUMULATIVE, DELTA = otlp.AGGREGATION_TEMPORALITY_CUMULATIVE, otlp.AGGREGATION_TEMPORALITY_DELTA
 clean_texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=5)
 examples = settings(max_examples=150, deadline=None)
 
@@ -43,9 +44,11 @@ def data_point(
     snapshot: Snapshot, metric: Metric, attributes: Attributes, point: Point
 ) -> otlp.NumberDataPoint | otlp.HistogramDataPoint:
     """One data point in the official classes."""
+    since = snapshot.delta_since_unix_nano
+    of_delta = since is not None and metric.kind in {"counter", "histogram"}
     common = {
         "attributes": key_values(attributes),
-        "start_time_unix_nano": snapshot.start_time_unix_nano,
+        "start_time_unix_nano": since if of_delta else snapshot.start_time_unix_nano,
         "time_unix_nano": snapshot.time_unix_nano,
     }
     if metric.kind == "histogram":
@@ -62,21 +65,22 @@ def data_point(
 def official(snapshot: Snapshot) -> ExportMetricsServiceRequest:
     """The message that a snapshot means, built with the official classes and with nothing of ours."""
     points = iter(snapshot.points)
+    temporality = CUMULATIVE if snapshot.delta_since_unix_nano is None else DELTA
     described = []
     for metric in snapshot.metrics:
         data = [data_point(snapshot, metric, attributes, next(points)) for attributes in metric.series]
         named = {"name": metric.name, "unit": metric.unit, "description": metric.description}
         match metric.kind:
             case "counter":
-                total = otlp.Sum(data_points=data, aggregation_temporality=CUMULATIVE, is_monotonic=True)
+                total = otlp.Sum(data_points=data, aggregation_temporality=temporality, is_monotonic=True)
                 described.append(otlp.Metric(**named, sum=total))
-            case "up-down counter":
+            case "up-down counter":  # cumulative always
                 total = otlp.Sum(data_points=data, aggregation_temporality=CUMULATIVE, is_monotonic=False)
                 described.append(otlp.Metric(**named, sum=total))
             case "gauge":
                 described.append(otlp.Metric(**named, gauge=otlp.Gauge(data_points=data)))
             case "histogram":
-                histogram = otlp.Histogram(data_points=data, aggregation_temporality=CUMULATIVE)
+                histogram = otlp.Histogram(data_points=data, aggregation_temporality=temporality)
                 described.append(otlp.Metric(**named, histogram=histogram))
     scope = otlp.ScopeMetrics(scope=InstrumentationScope(name="emitter"), metrics=described)
     resource = Resource(attributes=key_values(snapshot.resource))
@@ -96,9 +100,9 @@ def decoded(body: bytes | bytearray) -> ExportMetricsServiceRequest:
 
 
 @examples
-@given(snapshots())
+@given(snapshots(deltas=None))
 def test_a_report_is_read_by_the_official_classes_as_what_was_counted(snapshot: Snapshot) -> None:
-    """Any names, units, attributes, numbers and boundaries, to the bit: the message is the one the snapshot means."""
+    """Names, units, attributes, numbers, boundaries, deltas, to the bit: the message is the one the snapshot means."""
     read = decoded(OtlpEncoder().encode(snapshot))
 
     assert read == official(snapshot)
@@ -106,7 +110,7 @@ def test_a_report_is_read_by_the_official_classes_as_what_was_counted(snapshot: 
 
 
 @settings(max_examples=100, deadline=None)
-@given(sequences())
+@given(sequences(deltas=None) | sequences(deltas=True))
 def test_what_comes_out_depends_on_the_snapshot_alone(sequence: list[Snapshot]) -> None:
     """A used encoder gives the same bytes as a fresh one, whatever it encoded before, and those are right."""
     used = OtlpEncoder()
@@ -203,18 +207,79 @@ def test_a_new_series_makes_a_new_layout() -> None:
     assert third is second
 
 
-def test_another_start_or_resource_makes_a_new_layout() -> None:
-    """They stand in what is otherwise left alone."""
+def test_another_resource_makes_a_new_layout() -> None:
+    """It stands in what is otherwise left alone."""
     registry, encoder = Registry(), OtlpEncoder()
     registry.counter("orders")
     snapshot = registry.snapshot()
+    renamed = replace(snapshot, resource=(("service.name", "other"),))
     first = encoder.encode(snapshot)
-    restarted = encoder.encode(replace(snapshot, start_time_unix_nano=5))
-    renamed = encoder.encode(replace(snapshot, resource=(("service.name", "other"),)))
+    second = encoder.encode(renamed)
 
-    assert first is not restarted is not renamed
-    assert decoded(restarted) == official(replace(snapshot, start_time_unix_nano=5))
-    assert decoded(renamed) == official(replace(snapshot, resource=(("service.name", "other"),)))
+    assert second is not first
+    assert decoded(second) == official(renamed)
+
+
+def test_another_start_is_patched_in_place() -> None:
+    """It stands with the times, since under delta each report starts where the one before it ended."""
+    registry, encoder = Registry(), OtlpEncoder()
+    registry.counter("orders")
+    snapshot = registry.snapshot()
+    restarted = replace(snapshot, start_time_unix_nano=5)
+    first = encoder.encode(snapshot)
+    second = encoder.encode(restarted)
+
+    assert second is first
+    assert decoded(second) == official(restarted)
+
+
+def test_deltas_start_where_the_report_before_them_ended() -> None:
+    """Counters and histograms say since when; an up-down counter and a gauge stay as they are, and all are patched."""
+    registry, encoder = Registry(clock_ns=itertools.count(1_000).__next__), OtlpEncoder()
+    registry.counter("orders").add(3)
+    registry.up_down_counter("open").add(2)
+    registry.gauge("temperature").set(0.5)
+    registry.histogram("sizes", boundaries=[1]).record(4)
+    snapshot = registry.snapshot()
+    first = encoder.encode(replace(snapshot, delta_since_unix_nano=1_000))
+    second = encoder.encode(replace(snapshot, time_unix_nano=1_007, delta_since_unix_nano=1_001))
+
+    orders, still_open, temperature, sizes = decoded(second).resource_metrics[0].scope_metrics[0].metrics
+    read = [orders.sum, still_open.sum, temperature.gauge, sizes.histogram]
+    assert second is first
+    assert [each.data_points[0].start_time_unix_nano for each in read] == [1_001, 1_000, 1_000, 1_001]
+    assert {each.data_points[0].time_unix_nano for each in read} == {1_007}
+    assert (orders.sum.aggregation_temporality, sizes.histogram.aggregation_temporality) == (DELTA, DELTA)
+    assert still_open.sum.aggregation_temporality == CUMULATIVE
+
+
+def test_another_temporality_makes_a_new_layout() -> None:
+    """It stands at the head of each metric. And back again."""
+    registry, encoder = Registry(), OtlpEncoder()
+    registry.counter("orders")
+    cumulative = registry.snapshot()
+    deltas = replace(cumulative, delta_since_unix_nano=7)
+    for snapshot in (cumulative, deltas, cumulative):
+        assert decoded(encoder.encode(snapshot)) == official(snapshot)
+
+
+def test_copies_of_an_encoder_do_not_disturb_one_another() -> None:
+    """Each part of a large report is encoded by a copy, while the whole keeps its layout."""
+    registry, encoder = Registry(), OtlpEncoder()
+    registry.counter("orders").add(1, channel="web")
+    registry.gauge("temperature").set(0.5)
+    snapshot = registry.snapshot()
+    whole = encoder.encode(snapshot)
+    before = bytes(whole)
+    parts = [
+        replace(snapshot, metrics=snapshot.metrics[:1], points=snapshot.points[:2]),
+        replace(snapshot, metrics=snapshot.metrics[1:], points=snapshot.points[2:]),
+    ]
+    bodies = [copy.copy(encoder).encode(part) for part in parts]
+
+    assert [decoded(body) for body in bodies] == [official(part) for part in parts]
+    assert whole == before
+    assert encoder.encode(snapshot) is whole
 
 
 def test_a_snapshot_that_contradicts_itself_spoils_nothing() -> None:
@@ -240,5 +305,8 @@ def test_a_report_without_series_is_a_report() -> None:
 
 def test_the_encoder_can_be_asked_for_by_name() -> None:
     """With the media type of OTLP/HTTP; each one made is new."""
-    assert ENCODERS["otlp"] is OtlpEncoder
-    assert OtlpEncoder().content_type == "application/x-protobuf"
+    made = encoder_named("otlp")
+
+    assert type(made) is OtlpEncoder
+    assert made is not encoder_named("otlp")
+    assert made.content_type == "application/x-protobuf"

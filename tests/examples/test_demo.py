@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.demo_parts.witness import ETHERNET_MSS, ROUND_TRIP_SECONDS
 from examples.local_network import why_not
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the demo needs awslambdaric, which is Linux only")
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the demo needs 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 INVOCATIONS = 3
 TITLES = ("wait for the answer", "do not await", "drain(), 200 KB", "emitter, small", "emitter, 200 KB")
-LAST_WORD_SECONDS = 60
+LAST_WORD_SECONDS = 180
 """How long the demo may take before a test gives up on it."""
 
 
@@ -73,13 +74,19 @@ def test_the_demo_shows_that_emitter_delivers_and_does_not_wait(demo: tuple[Path
 
 @pytest.mark.parametrize("frozen", [MACHINES], indirect=True)
 def test_the_demo_shows_what_a_drained_report_leaves_behind(demo: tuple[Path, str]) -> None:
-    """All but the first ten segments, in each invocation but the first, for which the kernel's buffer is too small."""
+    """All but the first ten segments, in each invocation but the first, for which the kernel's buffer is too small.
+
+    On a busy machine it is open for longer than a round trip, or two: then twice as many segments follow, and so on.
+    """
     document = json.loads((demo[0] / "results.json").read_text())
     drained = next(way for way in document["ways"] if way["way"] == "drained")
+    invocations = list(zip(drained["missing_bytes_before_thaw"], drained["billed_ms"], strict=True))[1:]
 
-    assert drained["arrived_before_thaw"][1:] == [False] * (INVOCATIONS - 1)
-    for missing_bytes in drained["missing_bytes_before_thaw"][1:]:
-        assert drained["report_bytes"] * 0.9 < missing_bytes < drained["report_bytes"]
+    assert False in drained["arrived_before_thaw"][1:]
+    for missing_bytes, billed_ms in invocations:
+        flights = 2 + billed_ms // (1000 * ROUND_TRIP_SECONDS)  # the bill ends a little before the machine is frozen
+        most_arrived_bytes = 10 * (2**flights - 1) * ETHERNET_MSS
+        assert drained["report_bytes"] - most_arrived_bytes <= missing_bytes < drained["report_bytes"]
 
 
 def test_the_demo_prints_its_table_and_names_its_files(demo: tuple[Path, str], frozen: str) -> None:

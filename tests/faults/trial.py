@@ -136,7 +136,7 @@ class _Subject:
 
     def __init__(self, row: Row, scene: Scene) -> None:
         more: dict[str, Any] = {"ssl_context": scene.ssl_context} if row.tls else {}
-        self.metrics = Emitter(scene.endpoint, service="faults", timeout=BUDGET, **more)
+        self.metrics = Emitter(scene.endpoint, service="faults", timeout=BUDGET, compress=False, **more)
         self.time = _Time()
         _control(self.metrics, self.time, None if row.backs_off else lambda: 0.0)
         self.wrong_results = 0

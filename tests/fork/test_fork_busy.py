@@ -25,7 +25,7 @@ def narrow(request: pytest.FixtureRequest) -> Iterator[Peers]:
 
 
 COUNTER = """
-metrics = Emitter(service="s")
+metrics = Emitter(service="s", compress=False, report_limit_bytes=2**26)
 metrics._flusher._network._jitter = lambda: 0.0  # leaves nobody alone after a failure
 counter = metrics.counter("orders")
 orders = counter.bind()

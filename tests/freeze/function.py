@@ -122,7 +122,9 @@ class _Emitter:
 
     def __init__(self, delivery: Delivery) -> None:
         more = {} if _AUTHORITY is None else {"ssl_context": ssl.create_default_context(cafile=_AUTHORITY)}
-        self._metrics = Emitter(_ENDPOINT, service="shop", timeout=_BUDGET_SECONDS, delivery=delivery, **more)
+        self._metrics = Emitter(
+            _ENDPOINT, service="shop", timeout=_BUDGET_SECONDS, delivery=delivery, compress=False, **more
+        )
         self.record = _record(self._metrics)
 
     def emit(self) -> str:

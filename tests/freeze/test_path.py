@@ -45,7 +45,7 @@ async def path(*, round_trip: float, tls: bool = False, **settings) -> AsyncIter
         server = authority.server(network.receiver.address) if tls else None
         async with Receiver(network.receiver, tls=server) as receiver:
             client = {"ssl_context": authority.client()} if tls else {}
-            metrics = Emitter(receiver.endpoint, service="path", **settings, **client)
+            metrics = Emitter(receiver.endpoint, service="path", compress=False, **settings, **client)
             try:
                 yield Path(network, receiver, metrics)
             finally:  # what a failed test left open would be laid at the door of another
