@@ -1,4 +1,4 @@
-"""What the tests with real proxies share."""
+"""What the tests with real proxies and real receivers share."""
 
 from __future__ import annotations
 
@@ -11,13 +11,51 @@ from tests.peers.haproxy import haproxy
 from tests.peers.nginx import nginx
 from tests.peers.receivers import Receivers, receiving
 from tests.peers.sandbox import Sandbox
+from tests.peers.servers import Servers
+from tests.peers.ways import PROMQL_WAYS, WAYS
 from tests.tls import Authority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.peers.ways import Way
+
 PROXIES = {"haproxy": haproxy, "nginx": nginx}
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """None is running at first."""
+    servers = Servers(tmp_path_factory.mktemp)
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def ways(servers: Servers) -> Iterator[Callable[[str], Way]]:
+    """Makes a way by its name, closed after the test."""
+    with ExitStack() as end:
+
+        def make(name: str) -> Way:
+            server, maker = WAYS[name]
+            made = maker(servers[server])
+            end.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, ways: Callable[[str], Way]) -> Way:
+    """Every way."""
+    return ways(request.param)
+
+
+@pytest.fixture(params=PROMQL_WAYS)
+def promql_way(request: pytest.FixtureRequest, ways: Callable[[str], Way]) -> Way:
+    """Every way into a server that is asked in PromQL."""
+    return ways(request.param)
 
 
 @pytest.fixture(scope="session")
