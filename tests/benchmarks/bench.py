@@ -9,45 +9,14 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from measuring import print_row, seconds_of
+from measuring import seconds_of
 from over_the_wire import bench_flush, bench_invocation, bench_levels, bench_reconnect, bench_slow_answers
-from prometheus_client import CollectorRegistry
-from prometheus_client import Counter as PrometheusCounter
-
-from emitter import Emitter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from record_and_encode import bench_encode, bench_memory, bench_record
 
 IMPORT_ROUNDS = 15
 PEER = Path(__file__).with_name("peer.py")
-
-
-def bench_record() -> None:
-    """An `add` beside prometheus_client's `inc`."""
-    emitter = Emitter("http://127.0.0.1:9/", service="bench")
-    counter = emitter.counter("orders")
-    bound = counter.bind(channel="web")
-    rival = PrometheusCounter("orders", "Orders.", ["channel"], registry=CollectorRegistry())
-    rows: dict[str, Callable[[], None]] = {
-        "add with one attribute": lambda: counter.add(1, channel="web"),
-        "bound add": lambda: bound.add(1),
-        "prometheus_client labels().inc()": lambda: rival.labels("web").inc(),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for _ in range(50):
-        for name, call in rows.items():
-            started = time.perf_counter()
-            for _ in range(1_000):
-                call()
-            seconds[name].append((time.perf_counter() - started) / 1_000)
-    print("\none increment")
-    for name in rows:
-        print_row(name, seconds[name], seconds["prometheus_client labels().inc()"])
 
 
 def bench_import() -> None:
@@ -80,8 +49,8 @@ def main() -> None:
                 bench(told)
         finally:
             peer.terminate()
-    bench_record()
-    bench_import()
+    for bench in (bench_record, bench_encode, bench_memory, bench_import):
+        bench()
 
 
 if __name__ == "__main__":
