@@ -92,8 +92,7 @@ class Flusher:
         self._network = BackOff(self._clocks, self._jitter)
         self._receiver = BackOff(self._clocks, self._jitter)
         self._fruitless = 0  # connections in a row that were lost without a single answer
-        self._divided = False  # whether the last report took several requests
-        self._one_by_one = False  # whether those wait for one another's answers
+        self._one_by_one = False  # whether the requests of a divided report wait for one another's answers
 
     def after_fork(self) -> None:
         """Go on in a forked child as a new sandbox, which leaves the parent's connection untouched."""
@@ -245,11 +244,11 @@ class Flusher:
         accepted = False
         for verdict, seconds in zip(verdicts, retry_after, strict=True):
             whole = self._reports.note_answer(verdict)
-            self._ledger.note_verdict(verdict, well=whole and unanswered <= LIMIT_UNANSWERED // 2)
-            if whole:
+            self._ledger.note_verdict(verdict, whole, far_behind=unanswered > LIMIT_UNANSWERED // 2)
+            if whole is Outcome.ACCEPTED:
                 self._accepted = verdict.report
                 accepted, refusals = True, []
-            elif verdict.outcome is not Outcome.ACCEPTED:
+            elif whole is not None:
                 refusals.append(seconds)
         if refusals:
             self._receiver.fail(refusals[-1])
@@ -261,7 +260,7 @@ class Flusher:
         if connection.unanswered:  # the totals go out again
             self._ledger.note_unanswered(connection.unanswered, why)
             self._reports.note_lost()
-            if self._divided and not (isinstance(why, ConnectionLostError) and why.retired):
+            if self._reports.divided and not (isinstance(why, ConnectionLostError) and why.retired):
                 self._one_by_one = True  # it may be somebody who takes only so many requests on a connection
         if isinstance(why, PeerError):
             self._ledger.note_error(why)
@@ -281,7 +280,6 @@ class Flusher:
         self, requests: list[bytes], wanted: Delivery, deadline: float, verdicts: list[Verdict]
     ) -> Delivery:
         *first, last = requests
-        self._divided = bool(first)
         used = set()
         for request in first:
             between = Delivery.ANSWERED if self._one_by_one else Delivery.BUFFERED

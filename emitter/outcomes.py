@@ -203,12 +203,13 @@ class Ledger:
         whose = "receiver" if isinstance(error, PeerError) else "network"
         self._note(whose, error.reason, str(error))
 
-    def note_verdict(self, verdict: Verdict, *, well: bool) -> None:
+    def note_verdict(self, verdict: Verdict, whole: Outcome | None, *, far_behind: bool) -> None:
         """Count an answer; log it if the receiver changed its mind.
 
         Args:
             verdict: What the answer says.
-            well: Whether it makes a whole report an accepted one, and the receiver is not far behind.
+            whole: What it makes of the whole report; `None` if it leaves that open.
+            far_behind: Whether many are unanswered yet; then it is not well again.
         """
         status = verdict.status
         self.verdicts[status] += 1
@@ -216,9 +217,10 @@ class Ledger:
         # Only an answer shows that they get there; but not that they do so within the budget.
         troubles = self._troubles["network"] - {BudgetExceededError.reason, Withheld.BUSY.value}
         self._note_well("network", "get through", troubles)
-        if well:
-            self._note_well("receiver", "are accepted", set(self._troubles["receiver"]))
-        elif verdict.outcome is not Outcome.ACCEPTED:
+        if whole is Outcome.ACCEPTED:
+            if not far_behind:
+                self._note_well("receiver", "are accepted", set(self._troubles["receiver"]))
+        elif whole is not None:
             advice = _ADVICE.get(status, "see what the receiver logs about it")
             self._note("receiver", str(status), f"answered {status} ({verdict.outcome.value}); {advice}")
 
@@ -253,6 +255,10 @@ class Ledger:
 
 _CREDENTIALS = "the credentials were refused: check headers= or EMITTER_HEADERS"
 _MOVED = "it is elsewhere, and redirects are not followed: put the address it names into the endpoint"
+_NO_SUCH_PATH = (
+    "nothing takes reports under this path: check the endpoint (/v1/metrics for OTLP; Prometheus takes remote write "
+    "only with --web.enable-remote-write-receiver, and InfluxDB only into a database that exists)"
+)
 _UNWELL = "it is not well, or what stands behind it is not: see its log"
 
 _ADVICE = {
@@ -263,7 +269,8 @@ _ADVICE = {
     400: "it did not understand the report: check that the endpoint takes this encoder's format",
     401: _CREDENTIALS,
     403: _CREDENTIALS,
-    404: "nothing takes reports under this path: check the endpoint, /v1/metrics included",
+    404: _NO_SUCH_PATH,
+    405: _NO_SUCH_PATH,
     411: "something on the way has dropped Content-Length: a proxy that rewrites requests, most likely",
     413: "the report is too large for it: drop attributes that take many values, or raise its limit",
     415: "it takes another format: check the endpoint and encoder=",

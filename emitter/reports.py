@@ -4,14 +4,19 @@ What a report may say depends on what became of those before it:
 
 - A series of which no receiver has heard is `fresh`: in formats without start times a zero goes before its first
   value, since Prometheus takes the first value of a series for where it has always stood (prometheus/prometheus#1673).
-  It must not go out again once it was received: a sample older than the last one spoils a whole report. So a report is
-  taken for received as soon as it was written, until its answer or the end of its connection says otherwise.
-- Under deltas, what was written never goes out again, whatever became of it.
+  A report is taken for received as soon as it was written, until its answer or the end of its connection says
+  otherwise. Then the zeros go out again, at the time at which they stood: a later one would be a restart to a receiver
+  that has the value already. And in a request of their own, each with its value behind it, since Prometheus refuses
+  the whole of a request for one sample that is older than the last; so what it knows already costs no report. (A value
+  that comes twice with the same time changes nothing.)
+- Under deltas, what was written never goes out again, whatever became of it; a divided report counts as a whole.
 - A report that was divided is accepted once each of its requests was.
 """
 
 from __future__ import annotations
 
+import copy
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,9 +27,11 @@ from emitter.record.deltas import Deltas
 from emitter.transmit.http1 import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from emitter.outcomes import Verdict
     from emitter.record.registry import Registry
-    from emitter.record.snapshot import Snapshot
+    from emitter.record.snapshot import Metric, Point, Snapshot
     from emitter.settings import Settings
 
 __all__ = ["Reports"]
@@ -32,6 +39,10 @@ __all__ = ["Reports"]
 _LIMIT_ZERO_AGE_NANO = 300 * 10**9
 """How long before its first value a series is said to have been zero, at most. Prometheus refuses a whole report for a
 sample that is an hour older than its newest; a sandbox may have waited for its first invocation for longer."""
+
+_LIMIT_REPEATS = 3
+"""How often zeros go out again. Whoever is frozen between rare events may never see an answer, and each time they are
+as likely to have been received as the first time."""
 
 _TOO_OLD = frozenset([400, 409])
 """What is said to a sample that comes before the last one: by Prometheus, Mimir and Amazon Managed Prometheus, and by
@@ -54,12 +65,11 @@ class _Pending:
 
     base: _Known  # what it takes for known
     known: _Known  # what is known once it was received
-    repeated: bool  # whether it introduces series that an earlier report may have introduced already
-    unwritten: int  # requests
-    unanswered: int  # requests
+    zeros: int  # requests, answered before the others, that introduce series again
+    unwritten: int  # requests, those included
+    unanswered: int  # the same
     written: bool = False  # any of it
     refused: bool = False
-    heard_of: bool = False  # a request was refused for telling again what the receiver knew
 
 
 class Reports:
@@ -80,21 +90,29 @@ class Reports:
             settings.request_headers,
             encoder.headers,
         )
+        self._encoder = encoder
         self._parts = Parts(encoder, settings.report_limit_bytes)
         coded = any(name.lower() == "content-encoding" for name in encoder.headers)
         self._compress = settings.compress and not coded
         self._with_deltas = settings.deltas
+        self._with_zeros = encoder.zeros and not settings.deltas
         self.restart()
 
     def restart(self) -> None:
         """Begin anew, as a sandbox that nobody has heard of."""
         self._deltas = Deltas() if self._with_deltas else None
-        self._latest = _Pending(_NOTHING, _NOTHING, repeated=False, unwritten=0, unanswered=0)  # the one made last
+        self._latest = _Pending(_NOTHING, _NOTHING, zeros=0, unwritten=0, unanswered=0)  # the one made last
         self._pending: dict[int, _Pending] = {}
         self._confirmed = _NOTHING  # what a receiver has said
         self._assumed = _NOTHING  # what the next report takes for known
         self._written = 0  # how many series were ever in a report that was written
         self._oldest_zero_unix_nano = 0  # of the zeros that nobody has confirmed
+        self._repeats = 0  # how often those went out again
+
+    @property
+    def divided(self) -> bool:
+        """Whether the totals of the last report took several requests."""
+        return len(self._parts) > 1
 
     def make(self, number: int, cookies: bytes) -> list[bytes]:
         """The requests of one report with the totals as they are now.
@@ -104,33 +122,54 @@ class Reports:
             cookies: The whole field, its line break included; empty for none.
         """
         known = self._assumed
-        repeated = known.series < self._written
-        snapshot = self._registry.snapshot(introduced=known.series, known_unix_nano=known.time_unix_nano)
+        snapshot = self._registry.snapshot(
+            introduced=known.series if self._with_zeros else sys.maxsize, known_unix_nano=known.time_unix_nano
+        )
+        repeated = bool(snapshot.fresh) and known.series < self._written  # perhaps it was introduced before
         if snapshot.fresh:
-            snapshot = replace(snapshot, zero_time_unix_nano=self._zero_time(snapshot, repeated=repeated))
+            zero = self._oldest_zero_unix_nano if repeated else self._first_zero(snapshot)
+            snapshot = replace(snapshot, zero_time_unix_nano=zero)
         if self._deltas is not None:
             snapshot = self._deltas.of(snapshot)
-        requests = [self._as_request(body, cookies) for body in self._parts.encode(snapshot)]
+        bodies = self._parts.encode(replace(snapshot, fresh=()) if repeated else snapshot)
+        requests = [self._as_request(body, cookies) for body in bodies]
+        # As the report itself is divided, since each part may have been received or not.
+        zeros = [each for part in self._parts.divided(snapshot) for each in self._zeros(part)] if repeated else []
+        requests = [*(self._as_request(body, cookies) for body in zeros), *requests]
         if not self._latest.written:  # then it never will be, and nobody will ever answer it
             self._pending = {number: each for number, each in self._pending.items() if each.written}
         self._latest = self._pending[number] = _Pending(
             known,
             _Known(self._registry.reported_series, snapshot.time_unix_nano),
-            repeated,
+            zeros=len(zeros),
             unwritten=len(requests),
             unanswered=len(requests),
         )
         return requests
 
-    def _zero_time(self, snapshot: Snapshot, *, repeated: bool) -> int:
-        if repeated:
-            # Where it stood, however long ago: a receiver may have the value that came after it, and would take a zero
-            # behind that for a restart. One that has it says so (Prometheus), or sees nothing new (the others).
-            return self._oldest_zero_unix_nano
+    def _first_zero(self, snapshot: Snapshot) -> int:
         zero = max(snapshot.zero_time_unix_nano, snapshot.time_unix_nano - _LIMIT_ZERO_AGE_NANO)
         if self._confirmed.series >= self._written:
             self._oldest_zero_unix_nano = zero
+            self._repeats = 0
         return zero
+
+    def _zeros(self, snapshot: Snapshot) -> Iterator[bytes | bytearray]:
+        """Everything fresh that grows, with its zero and its value; nothing if nothing does."""
+        metrics: list[Metric] = []
+        points: list[Point] = []
+        fresh = set(snapshot.fresh)
+        first = 0
+        for metric in snapshot.metrics:
+            positions = [each for each in range(first, first + len(metric.series)) if each in fresh]
+            if positions and metric.kind in {"counter", "histogram"}:
+                metrics.append(replace(metric, series=tuple(metric.series[each - first] for each in positions)))
+                points += [snapshot.points[each] for each in positions]
+            first += len(metric.series)
+        if metrics:
+            every = tuple(range(len(points)))
+            only = replace(snapshot, metrics=tuple(metrics), points=tuple(points), fresh=every)
+            yield copy.copy(self._encoder).encode(only)
 
     def _as_request(self, body: bytes | bytearray, cookies: bytes) -> bytes:
         packed = gzipped(body) if self._compress else None
@@ -142,37 +181,40 @@ class Reports:
         latest.written = True
         latest.unwritten -= 1
         if not latest.unwritten:
+            self._repeats += latest.zeros > 0
+            if self._repeats == _LIMIT_REPEATS:
+                self._confirmed = latest.known
             self._assumed = latest.known
         self._written = self._registry.reported_series
         if self._deltas is not None:
             self._deltas.settle()
 
-    def note_answer(self, verdict: Verdict) -> bool:
+    def note_answer(self, verdict: Verdict) -> Outcome | None:
         """One of its requests was answered.
 
         Returns:
-            Whether the whole report is accepted by now.
+            What that makes of the whole report: accepted by now, or refused; `None` if it leaves that open.
         """
-        number = verdict.report
+        number, outcome = verdict.report, verdict.outcome
+        refused = outcome is not Outcome.ACCEPTED
         pending = self._pending.get(number)
         if pending is None:
-            return False
+            return outcome if refused else None
         pending.unanswered -= 1
-        if verdict.outcome is not Outcome.ACCEPTED:
-            if verdict.status in _TOO_OLD and pending.repeated:
-                pending.heard_of = True
-            else:
-                pending.refused = True
+        if pending.zeros:
+            pending.zeros -= 1
+            refused = refused and verdict.status not in _TOO_OLD  # if it says so, it knows more than zeros
+        if refused:
+            pending.refused = True
             self._doubt()
-        if pending.unanswered:
-            return False
-        # Answers come in order, so nothing will be heard of an earlier one that was not written in whole.
-        self._pending = {other: each for other, each in self._pending.items() if other > number}
-        if pending.refused:
-            return False
-        self._confirmed = max(self._confirmed, pending.known)
-        self._assumed = max(self._assumed, self._confirmed)
-        return not pending.heard_of
+        if not pending.unanswered:
+            # Answers come in order, so nothing will be heard of an earlier one that was not written in whole.
+            self._pending = {other: each for other, each in self._pending.items() if other > number}
+            if not pending.refused:
+                self._confirmed = max(self._confirmed, pending.known)
+                self._assumed = max(self._assumed, self._confirmed)
+                return Outcome.ACCEPTED
+        return outcome if refused else None
 
     def note_lost(self) -> None:
         """The connection has ended: nobody will ever answer what was written and is unanswered."""

@@ -29,7 +29,7 @@ async def take(request: web.Request) -> web.Response:
         for total in report["totals"]:
             if total["kind"] != "gauge":  # what does not add up has no total
                 series = (report["service"], report["instance"], total["name"], json.dumps(total["attributes"]))
-                now = (report["sequence"], total["count" if total["kind"] == "histogram" else "value"])
+                now = (report["sequence"], total["count" if total["kind"] == "histogram" else "value"] + 0)
                 latest[series] = max(latest.get(series, now), now)
     except (LookupError, RecursionError, TypeError, ValueError, web.RequestPayloadError) as error:
         raise web.HTTPBadRequest(text=f"expected a report: {error!r}") from error

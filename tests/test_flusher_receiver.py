@@ -133,7 +133,7 @@ def test_a_last_report_goes_out_whatever_was_asked_for(peer, bench):
         (400, "check that the endpoint takes this encoder's format"),
         (401, "check headers= or EMITTER_HEADERS"),
         (403, "check headers= or EMITTER_HEADERS"),
-        (404, "check the endpoint, /v1/metrics included"),
+        (404, "check the endpoint (/v1/metrics for OTLP"),
         (411, "dropped Content-Length"),
         (413, "drop attributes that take many values"),
         (415, "check the endpoint and encoder="),

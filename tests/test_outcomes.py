@@ -4,7 +4,7 @@ import logging
 
 from emitter import loop as loops
 from emitter.errors import ConnectError, ConnectionLostError
-from emitter.outcomes import Verdict, Withheld
+from emitter.outcomes import Outcome, Verdict, Withheld
 from tests.flushing import Bench
 from tests.scripted_peer import ScriptedPeer
 
@@ -73,7 +73,7 @@ def test_a_receiver_that_is_far_behind_is_not_well_with_each_answer(bench, caplo
     ledger = bench.flusher._ledger
     for report in range(1, 6):
         ledger.note_withheld(Withheld.UNANSWERED)
-        ledger.note_verdict(Verdict(report, 200), well=False)
-    ledger.note_verdict(Verdict(6, 200), well=True)
+        ledger.note_verdict(Verdict(report, 200), Outcome.ACCEPTED, far_behind=True)
+    ledger.note_verdict(Verdict(6, 200), Outcome.ACCEPTED, far_behind=False)
 
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

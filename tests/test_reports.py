@@ -6,8 +6,9 @@ from collections import deque
 import pytest
 
 from emitter.encode import as_encoder
-from emitter.outcomes import Verdict
+from emitter.outcomes import Outcome, Verdict
 from emitter.record.registry import Registry
+from emitter.record.snapshot import HistogramPoint
 from emitter.reports import Reports
 from emitter.settings import Settings
 
@@ -26,6 +27,7 @@ class Press:
             self.snapshots.append(snapshot)
             return "\n".join(f"{point}" for point in snapshot.points).encode() if lines else b"report"
 
+        encoder.zeros = True
         resolved = Settings.resolve(
             {},
             endpoint="http://x/r",
@@ -50,11 +52,23 @@ class Press:
         return requests
 
     @property
-    def fresh(self) -> tuple[int, ...]:
-        return self.snapshots[-1].fresh
+    def zeros(self) -> list[tuple[str, int]]:
+        """The series for which the last report tells a zero, by channel, and when that was, in seconds."""
+        told = []
+        for snapshot in self.snapshots:
+            series = [attributes for metric in snapshot.metrics for attributes in metric.series]
+            told += [
+                (dict(series[each]).get("channel", ""), snapshot.zero_time_unix_nano // SECOND)
+                for each in snapshot.fresh
+            ]
+        return told
 
-    def answer(self, number: int, status: int = 204) -> bool:
+    def answer(self, number: int, status: int = 204) -> Outcome | None:
         return self.reports.note_answer(Verdict(number, status))
+
+
+START = 1_000
+"""When each press begins, in seconds; the first report comes a second later."""
 
 
 @pytest.fixture
@@ -63,31 +77,33 @@ def press() -> Press:
 
 
 def test_a_series_is_introduced_by_the_report_that_was_written(press: Press) -> None:
-    """Not again by the next one, though nobody has answered yet: twice would spoil the whole report."""
-    press.make(1)
-    first = press.fresh
+    """Not again by the next one, though nobody has answered yet."""
+    requests = press.make(1)
+    first = press.zeros
     press.make(2)
 
-    assert (first, press.fresh) == ((0,), ())
+    assert (len(requests), first, press.zeros) == (1, [("", START)], [])
 
 
 def test_a_report_of_which_nothing_was_written_introduces_nothing(press: Press) -> None:
     """Nobody can have heard of it."""
     press.make(1, written=False)
-    press.make(2)
+    requests = press.make(2)
 
-    assert press.fresh == (0,)
+    assert (len(requests), press.zeros) == (1, [("", START)])
 
 
-@pytest.mark.parametrize("status", [401, 413, 429, 500, 503])
+@pytest.mark.parametrize("status", [400, 401, 413, 429, 500, 503])
 def test_a_refused_report_has_introduced_nothing(press: Press, status: int) -> None:
-    """The next one does, with the zero at the same time before it."""
+    """The next one does, with the zero where it stood, in a request of its own that comes first."""
     press.make(1)
-    press.answer(1, status)
-    press.make(2)
+    outcome = press.answer(1, status)
+    zero, report = press.make(2)
 
-    assert press.fresh == (0,)
-    assert press.snapshots[-1].zero_time_unix_nano == press.snapshots[-1].start_time_unix_nano
+    assert outcome is Verdict(1, status).outcome
+    assert press.zeros == [("", START)]
+    assert zero.count(b"POST") == report.count(b"POST") == 1
+    assert [snapshot.fresh for snapshot in press.snapshots] == [(), (0,)]  # that of the zeros was made last
 
 
 def test_the_end_of_a_connection_leaves_it_open_whether_a_report_was_received(press: Press) -> None:
@@ -96,80 +112,107 @@ def test_the_end_of_a_connection_leaves_it_open_whether_a_report_was_received(pr
     accepted = press.answer(1)
     press.orders.add(1, channel="web")
     press.make(2)
-    second = press.snapshots[-1]
+    second = press.zeros
     press.reports.note_lost()
     press.make(3)
-    third = press.snapshots[-1]
 
-    assert accepted
-    assert second.fresh == third.fresh == (1,)
-    assert second.zero_time_unix_nano == third.zero_time_unix_nano == 1_001 * SECOND
+    assert accepted is Outcome.ACCEPTED
+    assert second == press.zeros == [("web", START + 1)]
 
 
 def test_a_zero_is_five_minutes_old_at_most(press: Press) -> None:
     """A sandbox may wait for its first invocation for hours, and Prometheus refuses what is an hour old."""
     press.now += 7_200 * SECOND
     press.make(1)
-    first = press.snapshots[-1]
+    first = press.zeros
     press.answer(1)
     press.orders.add(1, channel="web")
     press.now += 7_200 * SECOND
     press.make(2)
-    second = press.snapshots[-1]
 
-    for snapshot in (first, second):
-        assert snapshot.time_unix_nano - snapshot.zero_time_unix_nano == 300 * SECOND
+    assert first == [("", START + 7_201 - 300)]
+    assert press.zeros == [("web", START + 14_402 - 300)]
 
 
 def test_a_zero_that_is_told_again_stands_where_it_stood(press: Press) -> None:
     """However late: the receiver may have the value that followed it, and a later zero would be a restart to it."""
     press.make(1)
-    first = press.snapshots[-1]
     for number in range(2, 5):
         press.reports.note_lost()
         press.now += 3_000 * SECOND
         press.make(number)
 
-        assert press.fresh == (0,)
-        assert press.snapshots[-1].zero_time_unix_nano == first.zero_time_unix_nano
+        assert press.zeros == [("", START)]
 
 
-@pytest.mark.parametrize("status", [400, 409])
-def test_a_receiver_that_has_heard_of_it_after_all_says_so_once(press: Press, status: int) -> None:
-    """Prometheus refuses a sample before the last one with 400, Thanos with 409: then the zero is not repeated."""
+def test_zeros_are_told_again_a_few_times(press: Press) -> None:
+    """Whoever is frozen between rare events never sees an answer; then they are taken for received."""
+    told = []
+    for number in range(1, 10):
+        press.make(number)
+        told.append(len(press.zeros))
+        press.reports.note_lost()
+    press.orders.add(1, channel="web")
+    press.make(10)
+
+    assert told == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert press.zeros == [("web", START + 9)]
+
+
+@pytest.mark.parametrize("status", [400, 409, 204])
+def test_a_receiver_that_knows_the_zeros_already_has_nothing_against_the_report(press: Press, status: int) -> None:
+    """Prometheus refuses a sample before the last one with 400, Thanos with 409; the values come in another request."""
     press.make(1)
     press.reports.note_lost()
     press.make(2)
-    repeated = press.fresh
-    accepted = press.answer(2, status)
+    of_the_zeros = press.answer(2, status)
+    of_the_report = press.answer(2)
     press.make(3)
 
-    assert not accepted
-    assert (repeated, press.fresh) == ((0,), ())
+    assert (of_the_zeros, of_the_report) == (None, Outcome.ACCEPTED)
+    assert press.zeros == []
 
 
-def test_a_part_refused_for_another_reason_leaves_it_open_what_the_receiver_has_heard_of() -> None:
-    """Of two parts one was known already, and the other was never taken."""
-    press = Press(lines=True, report_limit_bytes=1024)
-    for number in range(1_000):
-        press.orders.add(1, number=str(number))
+def test_zeros_that_are_refused_for_another_reason_are_told_again(press: Press) -> None:
+    """Nobody has heard of the series then, though the values that come with them may be taken."""
     press.make(1)
     press.reports.note_lost()
     press.make(2)
-    press.answer(2, 400)
-    press.answer(2, 503)
+    of_the_zeros = press.answer(2, 503)
+    of_the_report = press.answer(2)
     press.make(3)
 
-    assert sum(len(part.fresh) for part in press.snapshots) == 1_001
+    assert (of_the_zeros, of_the_report) == (Outcome.DEFERRED, None)
+    assert press.zeros == [("", START)]
 
 
-def test_a_first_introduction_refused_with_400_is_made_again(press: Press) -> None:
-    """It cannot have been refused for being a repetition."""
+def test_only_what_grows_is_introduced_again() -> None:
+    """A gauge and an up-down counter never were zero; what was has its value behind it."""
+    press = Press()
+    press.registry.gauge("level").set(5)
+    press.registry.up_down_counter("open").add(3)
+    press.registry.histogram("sizes", boundaries=[1, 2]).record(1)
     press.make(1)
-    press.answer(1, 400)
+    press.reports.note_lost()
     press.make(2)
+    report, zeros = press.snapshots
 
-    assert press.fresh == (0,)
+    assert [metric.name for metric in report.metrics] == ["orders", "level", "open", "sizes"]
+    assert [metric.name for metric in zeros.metrics] == ["orders", "sizes"]
+    assert zeros.points == (0, HistogramPoint(1, 1.0, (1, 0, 0)))
+    assert (report.fresh, zeros.fresh) == ((), (0, 1))
+    assert zeros.time_unix_nano == report.time_unix_nano
+
+
+def test_an_encoder_with_start_times_hears_of_nothing_fresh() -> None:
+    """Nor is there ever a request for zeros."""
+    press = Press()
+    press.reports._with_zeros = False
+    for number in range(1, 4):
+        requests = press.make(number)
+        press.reports.note_lost()
+
+        assert (len(requests), press.zeros) == (1, [])
 
 
 def test_a_report_that_goes_out_on_a_second_connection_is_not_lost_with_the_first(press: Press) -> None:
@@ -179,8 +222,8 @@ def test_a_report_that_goes_out_on_a_second_connection_is_not_lost_with_the_firs
     press.reports.note_lost()
     press.reports.note_written()
 
-    assert not press.answer(1)
-    assert press.answer(2)
+    assert press.answer(1) is None
+    assert press.answer(2) is Outcome.ACCEPTED
 
 
 def test_a_divided_report_is_accepted_with_its_last_part() -> None:
@@ -194,8 +237,8 @@ def test_a_divided_report_is_accepted_with_its_last_part() -> None:
     spoiled = [press.answer(2, 503 if part == 0 else 204) for part in range(len(again))]
 
     assert parts == 2
-    assert verdicts == [False, True]
-    assert spoiled == [False, False]
+    assert verdicts == [None, Outcome.ACCEPTED]
+    assert spoiled == [Outcome.DEFERRED, None]
 
 
 def test_each_part_of_a_divided_report_introduces_its_own_series() -> None:
@@ -266,12 +309,11 @@ def test_a_child_begins_anew(press: Press, *, answered: bool) -> None:
     press.now += SECOND
     press.registry.after_fork()
     press.reports.restart()
-    press.make(1)
-    child = press.snapshots[-1]
+    requests = press.make(1)
 
-    assert press.fresh == (0,)
-    assert child.zero_time_unix_nano == child.start_time_unix_nano
-    assert press.answer(1)
+    assert len(requests) == 1
+    assert press.zeros == [("", START + 2)]
+    assert press.answer(1) is Outcome.ACCEPTED
 
 
 def test_the_deltas_of_a_child_are_its_own() -> None:
@@ -287,6 +329,7 @@ def test_the_deltas_of_a_child_are_its_own() -> None:
 
     assert child.points == (2,)
     assert child.delta_since_unix_nano == child.start_time_unix_nano
+    assert child.fresh == ()
 
 
 def test_reports_in_a_pipeline_are_accepted_one_by_one(press: Press) -> None:
@@ -296,12 +339,10 @@ def test_reports_in_a_pipeline_are_accepted_one_by_one(press: Press) -> None:
     press.make(2)
     first = press.answer(1)
     press.make(3)
-    third = press.fresh
 
-    assert first
-    assert third == ()
-    assert press.answer(2)
-    assert press.answer(3)
+    assert first is Outcome.ACCEPTED
+    assert press.zeros == []
+    assert [press.answer(2), press.answer(3)] == [Outcome.ACCEPTED] * 2
 
 
 def test_nothing_is_remembered_of_reports_that_nobody_will_answer(press: Press) -> None:
@@ -320,17 +361,15 @@ def test_nothing_is_remembered_of_reports_that_nobody_will_answer(press: Press) 
 def test_a_later_series_does_not_move_the_zero_of_an_earlier_one(press: Press) -> None:
     """Neither is confirmed; the value of the one may already stand where the zero of the other does."""
     press.make(1)
-    first = press.snapshots[-1]
+    first = press.zeros
     press.orders.add(1, channel="web")
     press.make(2)
-    second = press.snapshots[-1]
+    second = press.zeros
     press.reports.note_lost()
     press.make(3)
-    third = press.snapshots[-1]
 
-    assert (first.fresh, second.fresh, third.fresh) == ((0,), (1,), (0, 1))
-    assert second.zero_time_unix_nano == first.time_unix_nano
-    assert third.zero_time_unix_nano == first.zero_time_unix_nano
+    assert (first, second) == ([("", START)], [("web", START + 1)])
+    assert press.zeros == [("", START), ("web", START)]
 
 
 def test_what_was_built_upon_a_refused_report_introduces_nothing(press: Press) -> None:
@@ -341,21 +380,21 @@ def test_what_was_built_upon_a_refused_report_introduces_nothing(press: Press) -
     accepted = press.answer(2, 204)
     press.make(3)
 
-    assert accepted
-    assert press.fresh == (0,)
+    assert accepted is Outcome.ACCEPTED
+    assert press.zeros == [("", START)]
 
 
 def test_what_was_made_before_a_loss_and_written_after_it_introduces_nothing(press: Press) -> None:
     """It goes out on a fresh connection as it was made, without the zero."""
     press.make(1)
     press.make(2, written=False)
-    made = press.fresh
+    made = press.zeros
     press.reports.note_lost()
     press.reports.note_written()
     press.answer(2)
     press.make(3)
 
-    assert (made, press.fresh) == ((), (0,))
+    assert (made, press.zeros) == ([], [("", START)])
 
 
 def test_a_divided_report_has_introduced_its_series_with_its_last_part() -> None:
@@ -364,10 +403,8 @@ def test_a_divided_report_has_introduced_its_series_with_its_last_part() -> None
     for number in range(1_000):
         press.orders.add(1, number=str(number))
     press.make(1, written=False)
-    first = press.snapshots[-1]
     press.reports.note_written()
-    press.make(2)
-    parts = list(press.snapshots)
+    requests = press.make(2)
 
-    assert sum(len(part.fresh) for part in parts) == 1_001
-    assert {part.zero_time_unix_nano for part in parts} == {first.zero_time_unix_nano}
+    assert len(requests) == 4  # two of zeros
+    assert len([zero for zero in press.zeros if zero == ("", START)]) >= 1_001

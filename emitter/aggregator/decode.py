@@ -76,7 +76,7 @@ class _Refusal(Exception):  # noqa: N818 - it never leaves this module; it is a 
 
 
 _MAX_OBJECTS = 2 * MAX_PARTS  # in JSON: an attribute is an object in an object
-_MAX_VALUES = 4 * MAX_PARTS  # in JSON: a point has ten with its attributes
+_MAX_VALUES = 5 * MAX_PARTS  # in JSON, by its commas; histograms of 1,000 buckets have the most in 4 MiB
 _MAX_DEPTH = 32  # of JSON; an honest request has some 20 levels
 
 
@@ -121,6 +121,8 @@ def _from_json(body: bytes) -> ExportMetricsServiceRequest:
         parsed = json.loads(body.decode())  # RFC 8259, 8.1: UTF-8 and nothing else
         if not isinstance(parsed, dict):
             raise TypeError(f"a {type(parsed).__name__}")
+        if parsed and parsed.keys().isdisjoint({"resourceMetrics", "resource_metrics"}):  # some other kind of report
+            raise ValueError("no resourceMetrics")
         request = ExportMetricsServiceRequest()
         json_format.ParseDict(parsed, request, ignore_unknown_fields=True, max_recursion_depth=_MAX_DEPTH)
     # The last one is what protobuf makes of half a surrogate pair where it looks for a field.

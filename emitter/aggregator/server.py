@@ -172,6 +172,10 @@ class _Aggregator:
             raise _Refusal(413, self._size_expected())
         decoded = decode(body, as_json=as_json)
         rejected = Counter(decoded.rejected)
+        if rejected and not decoded.reports:  # nothing to be partial about; and who reads a success to its end?
+            raise PeerError(
+                "; ".join(f"{number} data points rejected: {why}" for why, number in sorted(rejected.items()))
+            )
         rejected.update(self.store.fold(decoded.reports))
         response = ExportMetricsServiceResponse()
         if rejected:

@@ -32,6 +32,10 @@ class Encoder(ABC):
     deltas: ClassVar[bool] = True
     """Whether the format can carry anything but running totals."""
 
+    zeros: ClassVar[bool] = False
+    """Whether a zero goes before the first value of a series, because the format has no start times. Only then are
+    series ever `fresh`."""
+
     tick_nano: ClassVar[int] = 1
     """The smallest step of time that the format can tell, in nanoseconds: reports are at least that far apart."""
 

@@ -74,6 +74,7 @@ class InfluxEncoder(Encoder):
     """
 
     content_type = "text/plain; charset=utf-8"
+    zeros = True
     tick_nano = 1_000_000  # VictoriaMetrics keeps milliseconds, and a zero has to stay before its value
 
     def __init__(self, *, resource: str = "service") -> None:

@@ -95,7 +95,8 @@ class _Layout(NamedTuple):
     """A report with holes.
 
     Attributes:
-        resource: That of the snapshot it was made for, as are `metrics` and
+        resource: That of the snapshot it was made for.
+        metrics: The same.
         delta: Whether counters and histograms hold deltas.
         buffer: The report.
         offsets: Where the changing bytes of each point begin.

@@ -32,23 +32,30 @@ class Parts:
         self._metrics: tuple[Metric, ...] | None = None
         self._parts: list[_Part] = []
 
+    def divided(self, snapshot: Snapshot) -> list[Snapshot]:
+        """What went into each body of the last report: that snapshot, or one with the same metrics."""
+        return [part.of(snapshot) for part in self._parts]
+
+    def __len__(self) -> int:
+        """How many bodies the last report took."""
+        return len(self._parts)
+
     def encode(self, snapshot: Snapshot) -> Iterator[bytes | bytearray]:
-        """The bodies of one report, each good until the next one is asked for. To be read to the end."""
+        """The bodies of one report, each good until the next one is asked for."""
         if self._metrics is not snapshot.metrics:
             self._metrics = snapshot.metrics
             self._parts = [_Part(self._encoder, snapshot.metrics, 0, len(snapshot.points))]
-        parts: list[_Part] = []
-        waiting = self._parts[::-1]
-        while waiting:
-            part = waiting.pop()
+        done = 0
+        while done < len(self._parts):
+            part = self._parts[done]
             body = part.encoder.encode(part.of(snapshot))
             unpacked_bytes = part.encoder.unpacked_bytes(body)
             if unpacked_bytes > self._limit_bytes and part.end - part.begin > 1:
-                waiting += reversed([*part.cut(unpacked_bytes // self._limit_bytes + 1, self._encoder)])
+                pieces = unpacked_bytes // self._limit_bytes + 1
+                self._parts[done : done + 1] = part.cut(pieces, self._encoder)
             else:
-                parts.append(part)
+                done += 1
                 yield body
-        self._parts = parts
 
 
 class _Part(NamedTuple):

@@ -69,6 +69,7 @@ class RemoteWriteEncoder(Encoder):
     content_type = "application/x-protobuf"
     headers: Mapping[str, str] = {"Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0"}
     deltas = False
+    zeros = True
     tick_nano = _MILLISECOND
 
     def __init__(self, *, resource: Literal["target_info", "labels"] = "target_info") -> None:

@@ -77,9 +77,10 @@ class Snapshot:
         metrics: What is counted; the identical object in each snapshot until a series is added.
         points: One value for each series, in the order of `metrics` and of the `series` within them.
         sequence: Which report of the sandbox this is, counted from 1; the parts of one report share it.
-        fresh: Which points are of series that, as far as is known, no receiver has heard of yet: their positions in
-            `points`, ascending. Nearly always empty. Where a format has no start times, a zero goes before these.
-        zero_time_unix_nano: A time before `time_unix_nano` at which all that is `fresh` was still zero.
+        fresh: Which points are of series that no receiver has heard of yet: their positions in `points`, ascending.
+            Nearly always empty. Where a format has no start times, a zero goes before these.
+        zero_time_unix_nano: The time before `time_unix_nano` at which a receiver is to see a zero for all that is
+            `fresh`.
         delta_since_unix_nano: `None`: everything is cumulative. Else counters and histograms hold what was added since
             this moment (nanoseconds since 1970), and the other kinds what they always hold.
     """

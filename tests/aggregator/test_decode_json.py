@@ -43,6 +43,7 @@ def test_what_a_later_version_of_the_protocol_adds_is_ignored() -> None:
         b"",
         b"[]",
         b"null",
+        b'{"version": 1, "totals": []}',
         b"{",
         b"\xff\xfe",
         b"[" * 100_000,

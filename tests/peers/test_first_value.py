@@ -10,8 +10,12 @@ zero for the large ones.
 
 from __future__ import annotations
 
+import http.client
+import time
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,12 +23,17 @@ from emitter import Delivery
 from emitter import loop as loops
 from emitter.encode.remote_write import RemoteWriteEncoder
 from emitter.outcomes import Outcome
+from emitter.record.registry import Registry
+from emitter.reports import Reports
 from tests.peers.relay import Fate, relaying
+from tests.scripted_peer import PATIENCE
 
 if TYPE_CHECKING:
     from emitter.record.snapshot import Snapshot
 
 AMOUNTS = pytest.mark.parametrize("amount", [1, 1000, 0.25])
+
+SECOND = 10**9
 
 LIMIT_REPORTS = 4
 """Until one is accepted after a fault: one that the receiver may refuse since it knows better, and some to spare."""
@@ -157,3 +166,32 @@ def test_a_fault_changes_nothing_in_the_end(promql_way, fate: Fate, place: int, 
     assert accepted_at_last
     assert told(promql_way) == truth(amount, 3)
     assert len(refused) == reports - 1 <= (1 if fate is Fate.UNANSWERED else 0)
+
+
+@AMOUNTS
+def test_a_sandbox_that_never_sees_an_answer_is_counted_all_the_same(promql_way, amount: float) -> None:
+    """Frozen after each report for ten minutes, its connection given up: zeros go out again and spoil no report."""
+    parts = urlsplit(promql_way.endpoint())
+    settings = promql_way.emitter()._settings
+    encoder = settings.encoder
+    now = time.time_ns() - 3_300 * SECOND
+    registry = Registry((*settings.resource,), tick_nano=encoder.tick_nano, names=encoder.names, clock_ns=lambda: now)
+    reports = Reports(registry, settings)
+    requests = []
+    with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)) as connection:
+        for number in range(1, 6):
+            now += 600 * SECOND
+            registry.counter("orders").add(amount, channel="web")
+            registry.histogram("sizes", boundaries=[10.0]).record(5.0, channel="web")
+            made = reports.make(number, b"")
+            requests.append(len(made))
+            for request in made:
+                head, _, body = request.partition(b"\r\n\r\n")
+                fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+                connection.request("POST", promql_way.endpoint().partition(parts.netloc)[2], body, fields)
+                connection.getresponse().read()  # by us: the sandbox never hears of it
+                reports.note_written()
+            reports.note_lost()
+
+    assert requests == [1, 2, 2, 2, 1]
+    assert told(promql_way) == truth(amount, 5)

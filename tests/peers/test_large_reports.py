@@ -14,8 +14,7 @@ from tests.peers.ways import key
 
 SERIES = 3_000
 LIMIT_BYTES = 64 * 1024
-LIMIT_SNAPPY_BYTES = 8 * 1024
-"""The same for remote write, whose bodies are compressed from the beginning, and are measured so."""
+"""Of what the receiver unpacks."""
 CODINGS = {"influx": "gzip", "otlp": "gzip", "otlp-json": "gzip", "remote-write": "snappy"}
 
 
@@ -47,11 +46,6 @@ def truth(times: int = 1) -> dict:
 def told(way) -> dict:
     """What is there, without the series that has no attributes."""
     return {each: value for each, value in way.latest().items() if each[1]}
-
-
-def limit(way) -> int:
-    """That of one request."""
-    return LIMIT_SNAPPY_BYTES if way.encoder == "remote-write" else LIMIT_BYTES
 
 
 def unpacked(request) -> bytes:
@@ -91,17 +85,17 @@ def test_a_small_report_is_not_put_into_gzip(way) -> None:
 def test_a_report_above_the_limit_arrives_whole_in_several_requests(way) -> None:
     """None of them above the limit, and the next report neither, which has no zeros."""
     with relaying(way.port) as relay:
-        metrics = way.emitter(port=relay.port, series_limit=SERIES + 1, report_limit_bytes=limit(way))
+        metrics = way.emitter(port=relay.port, series_limit=SERIES + 1, report_limit_bytes=LIMIT_BYTES)
         read = []
         for _ in range(2):
             record(metrics)
             flush = metrics.flush_sync(delivery=Delivery.ANSWERED)
             read.append(told(way))
         metrics.close_sync(timeout=0.0)
-    bodies = [request.body if request.coding == "snappy" else unpacked(request) for request in relay.requests]
+    bodies = [unpacked(request) for request in relay.requests]
 
     assert len(bodies) > 4
-    assert max(map(len, bodies)) <= limit(way)
+    assert max(map(len, bodies)) <= LIMIT_BYTES
     assert set(relay.statuses) <= {200, 204}
     assert flush.delivery is Delivery.ANSWERED
     assert read == [truth(1), truth(2)]
@@ -112,7 +106,7 @@ def test_a_fault_in_the_middle_of_a_divided_report(promql_way, fate: Fate) -> No
     """The parts before it have arrived with their zeros, and the others have not; in the end all of it is right."""
     with relaying(promql_way.port, Fate.FORWARDED, fate) as relay:
         metrics = promql_way.emitter(
-            port=relay.port, series_limit=SERIES + 1, report_limit_bytes=limit(promql_way), strict=False
+            port=relay.port, series_limit=SERIES + 1, report_limit_bytes=LIMIT_BYTES, strict=False
         )
         record(metrics)
         accepted_at_first = report(metrics)
