@@ -20,22 +20,21 @@ AWS Lambda developer guide, "Defined runtime environment variables".
 
 from __future__ import annotations
 
-import base64
 import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from emitter.encode import Encoder, encoder_named
+from emitter.endpoint import Endpoint, parse_url
 from emitter.errors import ConfigurationError, RecordingError
 from emitter.record.attributes import canonical
 from emitter.transmit.delivery import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from urllib.parse import SplitResult
 
     from emitter.record.snapshot import Attributes, AttributeValue
 
@@ -44,7 +43,6 @@ __all__ = [
     "DEFAULT_IDLE_LIMIT",
     "DEFAULT_REPORT_LIMIT_BYTES",
     "DEFAULT_TIMEOUT",
-    "Endpoint",
     "Settings",
     "checked_delivery",
     "checked_timeout",
@@ -65,37 +63,7 @@ DEFAULT_REPORT_LIMIT_BYTES = 4 * 1024 * 1024
 _LEAST_REPORT_LIMIT_BYTES = 1024
 """Room for the resource and some series; a smaller limit would make a request of each."""
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _MEGABYTE = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Endpoint:
-    """Where reports are POSTed to.
-
-    Attributes:
-        host: Name or address, to connect to.
-        port: TCP port.
-        authority: What goes into `Host` (RFC 9110, 7.2): no user, IPv6 in brackets, the port if not the default.
-        target: Path and query.
-        credentials: The value of `Authorization` that user and password in the URL ask for; empty if none.
-        secure: Whether it is https.
-    """
-
-    host: str
-    port: int
-    authority: str
-    target: str
-    credentials: str = ""
-    secure: bool = False
-
-    def __repr__(self) -> str:
-        return f"<Endpoint {self.shown}>"
-
-    @property
-    def shown(self) -> str:
-        """How it is logged: no query and no credentials, which may be secret."""
-        return f"http{'s' if self.secure else ''}://{self.authority}{self.target.partition('?')[0]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +171,10 @@ def _first(environment: Mapping[str, str], *names: str) -> tuple[str, str] | Non
 def _endpoint(argument: str | None, environment: Mapping[str, str]) -> tuple[Endpoint, str]:
     """Where reports go, and the encoder that whoever said so has asked for."""
     if argument is not None:
-        return _parse_url("the endpoint", argument), "otlp"
+        return parse_url("the endpoint", argument), "otlp"
     found = _first(environment, "EMITTER_ENDPOINT")
     if found is not None:
-        return _parse_url(*found), "otlp"
+        return parse_url(*found), "otlp"
     found = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
     if found is None:
         found = _first(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -226,59 +194,10 @@ def _endpoint(argument: str | None, environment: Mapping[str, str]) -> tuple[End
             f"{name} is {protocol!r} and the endpoint comes from {found[0]}; expected 'http/protobuf' or 'http/json', "
             "or the endpoint to be given in EMITTER_ENDPOINT"
         )
-    return _parse_url(*found), _OTEL_PROTOCOLS[protocol]
+    return parse_url(*found), _OTEL_PROTOCOLS[protocol]
 
 
 _OTEL_PROTOCOLS = {"http/protobuf": "otlp", "http/json": "otlp-json"}
-
-
-def _parse_url(origin: str, url: str) -> Endpoint:
-    def refused(why: str) -> ConfigurationError:
-        # The URL itself is not shown: user, password or a key in the query may be secret.
-        return ConfigurationError(f"{origin} {why}; expected a full URL such as http://metrics.example.com/v1/metrics")
-
-    if not isinstance(url, str):
-        raise refused(f"is a {type(url).__name__}")
-    # Before parsing: `urlsplit` silently removes line breaks.
-    if any(not "!" <= character <= "~" for character in url):
-        raise refused("has a space, a control character or one beyond ASCII in it (write %20 or xn--... for those)")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise refused("is malformed, in its brackets most likely") from None
-    if parts.scheme not in _DEFAULT_PORTS:
-        # Without the slashes it may be a user, or a token, before the colon of a password.
-        raise refused(f"has the scheme {parts.scheme!r}" if f"{parts.scheme}://" in url.lower() else "has no scheme")
-    if not parts.hostname:
-        raise refused("has no host")
-    port = _port(parts)
-    if port == 0:
-        # A password with a slash in it ends up here too: %2F is what it takes.
-        raise refused("has a port that is no number from 1 to 65535")
-    authority = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    default_port = _DEFAULT_PORTS[parts.scheme]
-    if port is not None and port != default_port:
-        authority = f"{authority}:{port}"
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    credentials = _basic(parts.username, parts.password)
-    return Endpoint(
-        parts.hostname, port or default_port, authority, target, credentials, secure=parts.scheme == "https"
-    )
-
-
-def _port(parts: SplitResult) -> int | None:
-    """The port in the URL, `None` if there is none in it; 0, which is no port either, if it makes no sense."""
-    try:
-        return parts.port
-    except ValueError:
-        return 0
-
-
-def _basic(user: str | None, password: str | None) -> str:
-    """The value of `Authorization` for what stood in the URL (RFC 7617)."""
-    if user is None:
-        return ""
-    return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
 
 
 def _headers(argument: Mapping[str, str] | None, environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -371,9 +290,9 @@ def _encoder(argument: str | Encoder | None, environment: Mapping[str, str], oth
         name, text = _first(environment, "EMITTER_ENCODER") or ("encoder", otherwise)
         return encoder_named(text, name)
     if not isinstance(argument, Encoder):
+        shown = f"the class {argument.__name__}" if isinstance(argument, type) else f"a {type(argument).__name__}"
         raise ConfigurationError(
-            f"encoder is a {type(argument).__name__}; expected a name, or an emitter.encode.Encoder: as_encoder makes "
-            "one out of a function"
+            f"encoder is {shown}; expected a name, or an emitter.encode.Encoder: as_encoder makes one out of a function"
         )
     return argument
 

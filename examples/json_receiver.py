@@ -1,5 +1,6 @@
 """A receiver of one's own for `Emitter(url, encoder="json")`: POST reports to it, GET the totals of each service.
 
+    pip install aiohttp
     python examples/json_receiver.py [PORT]
 
 It follows the rule of `docs/report.schema.json`: of each series of each instance, what came with the greatest sequence

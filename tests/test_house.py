@@ -67,7 +67,9 @@ ALLOWED: dict[str, set[str]] = {
     "emitter.transmit.cookies": {"emitter.errors", "emitter.transmit.http_date"},
     "emitter.transmit.tls": {"emitter.errors"},
     # What joins them, from the ground up.
+    "emitter.endpoint": {"emitter.errors"},
     "emitter.settings": {
+        "emitter.endpoint",
         "emitter.encode",
         "emitter.encode.encoder",
         "emitter.errors",

@@ -63,7 +63,7 @@ def test_opentelemetrys_protocol_decides_between_its_two_formats() -> None:
         ),
         (None, {"encoder": 7}, "encoder is a int; expected a name, or an emitter.encode.Encoder: as_encoder makes"),
         (None, {"encoder": lambda snapshot: b""}, "encoder is a function; expected a name, or"),
-        (None, {"encoder": OtlpEncoder}, "encoder is a ABCMeta; expected a name, or"),
+        (None, {"encoder": OtlpEncoder}, "encoder is the class OtlpEncoder; expected a name, or"),
         (None, {"temporality": "deltas"}, "temporality is 'deltas'; expected 'cumulative' or 'delta'"),
         (
             None,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +18,7 @@ from emitter.record.registry import DEFAULT_BOUNDARIES, SECONDS_BOUNDARIES
 if TYPE_CHECKING:
     from tests.peers.ways import PromqlWay
 
+README = Path(__file__).parents[2] / "README.md"
 QUANTILES = [0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0]
 BOUNDARIES = {
     "seconds": SECONDS_BOUNDARIES,
@@ -71,3 +75,39 @@ def test_quantiles_are_those_of_prometheus_client(promql_way, boundaries: str) -
 
     assert quantiles(way, way.selector("ours_bucket")) == expected
     assert len(set(expected)) > 1
+
+
+ASKED = re.findall(r"^\| (a total|a quantile) \| `(.+?)` \| `(.+?)` \|$", README.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("what", "of_prometheus", "of_victoria_metrics"), ASKED, ids=[row[0] for row in ASKED])
+@pytest.mark.parametrize("name", ["remote-write-prometheus", "remote-write-victoria-metrics"])
+def test_what_the_readme_asks_is_exact(
+    ways, name: str, what: str, of_prometheus: str, of_victoria_metrics: str
+) -> None:
+    """Over sandboxes that reported once, and several times."""
+    way = ways(name)
+    values = [[0.3], [0.02, 0.02], [0.02, 0.3, 0.3], [0.004]]
+    for recorded in values:
+        metrics = way.emitter()
+        for value in recorded:
+            metrics.counter("orders").add(7)
+            metrics.histogram("payment", unit="s").record(value)
+            metrics.flush_sync(delivery=Delivery.ANSWERED)
+        metrics.close_sync()
+    everything = Histogram("payment", "", registry=(registry := CollectorRegistry()), buckets=SECONDS_BOUNDARIES)
+    for value in itertools.chain(*values):
+        everything.observe(value)
+    query = of_prometheus if "prometheus" in name else of_victoria_metrics
+    query = re.sub(r"(\w+)\[1h\]", lambda found: f"{way.selector(found[1])}[1h]", query)
+    counts = {
+        sample.labels["le"]: sample.value for sample in next(iter(registry.collect())).samples if "le" in sample.labels
+    }
+    told = way.server.value(query)
+
+    assert len(ASKED) == 2
+    if what == "a total":
+        assert told == 7 * 7
+    else:
+        assert counts["0.025"] == 4  # so the median of seven is in the bucket that ends there
+        assert 0.01 < told <= 0.025
