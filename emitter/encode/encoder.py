@@ -92,8 +92,13 @@ def as_encoder(
         headers: Further header fields of each request.
 
     Raises:
-        ConfigurationError: What is decorated cannot be called.
+        ConfigurationError: What is decorated cannot be called, or the content type is missing.
     """
+    if not isinstance(content_type, str):
+        raise ConfigurationError(
+            f"as_encoder was given a {type(content_type).__name__}; expected a content type, as in "
+            "@as_encoder('text/csv')"
+        )
 
     def decorate(function: Callable[[Snapshot], bytes]) -> FunctionEncoder:
         if not callable(function):

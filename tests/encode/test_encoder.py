@@ -70,6 +70,10 @@ def test_what_is_no_function_makes_no_encoder() -> None:
     """Said where it is decorated."""
     with pytest.raises(ConfigurationError, match="as_encoder was put on a str; expected a function"):
         as_encoder("text/csv")("csv")
+    with pytest.raises(
+        ConfigurationError, match=r"given a function; expected a content type, as in @as_encoder\('text"
+    ):
+        as_encoder(lambda snapshot: b"")
 
 
 def test_a_function_that_returns_no_bytes_is_told_so() -> None:

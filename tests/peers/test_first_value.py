@@ -195,3 +195,26 @@ def test_a_sandbox_that_never_sees_an_answer_is_counted_all_the_same(promql_way,
 
     assert requests == [1, 2, 2, 2, 1]
     assert told(promql_way) == truth(amount, 5)
+
+
+def test_a_zero_goes_before_the_first_value_in_influxdb_too(ways) -> None:
+    """Of each series of a counter and of a histogram, once; a gauge has none."""
+    way = ways("influx-influxdb")
+    metrics = way.emitter()
+    record(metrics, 1000)
+    metrics.gauge("level").set(7)
+    for _ in range(2):
+        metrics.counter("orders").add(1, channel="web")
+        metrics.flush_sync(delivery=Delivery.ANSWERED)
+    found = {
+        (points.measurement, field): values
+        for points in way.database.select("*")
+        for field, values in points.fields.items()
+        if points.tags.get("channel") == "web" or points.measurement == "level"
+        if any(value is not None for value in values) and "le" not in points.tags
+    }
+
+    assert found["orders", "total"] == [0, 1001, 1002]
+    assert found["sizes", "count"] == [0, 1, 1]
+    assert found["sizes", "sum"] == [0, 5, 5]
+    assert found["level", "value"] == [7, 7]
