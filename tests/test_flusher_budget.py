@@ -98,7 +98,7 @@ def test_a_peer_that_closes_under_a_report_is_heard_out(clock):
         def encode(self, snapshot):
             return bytes(8_000_000)
 
-    bench = Bench(peer, time.monotonic, Large())
+    bench = Bench(peer, time.monotonic, Large(), compress=False, report_limit_bytes=2**26)
     flushing = []
     thread = threading.Thread(target=lambda: flushing.append(bench.record_and_flush()))
     thread.start()

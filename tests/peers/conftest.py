@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROXIES = {"haproxy": haproxy, "nginx": nginx}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: they are seen by whoever counts descriptors
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """None is running at first."""
     servers = Servers(tmp_path_factory.mktemp)
