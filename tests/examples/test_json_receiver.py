@@ -81,7 +81,7 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
         try:
             yield Receiver(process)
         finally:
-            process.terminate()
+            process.kill()  # aiohttp would wait for connections that were left open
             process.wait(PATIENCE)
 
 
