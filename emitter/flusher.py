@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from emitter.errors import EmitterError
     from emitter.record.registry import Registry
     from emitter.settings import Settings
+    from emitter.transmit.http1 import Answer
 
 __all__ = ["Flusher"]
 
@@ -229,7 +230,7 @@ class Flusher:
         if harvested:
             self._network.succeed()  # whatever the budget said: it has brought a report there, and an answer back
             now = self._clocks.wall()
-            self._heed(verdicts, [answer.retry_after(now) for _, answer in harvested], connection.unanswered)
+            self._heed(verdicts, [answer for _, answer in harvested], connection.unanswered, now)
             for _, answer in harvested:
                 self._cookies.learn(answer.headers, now)
             if self._cookies.dropped:
@@ -238,20 +239,20 @@ class Flusher:
             self._give_up(connection, connection.ended)
         return verdicts
 
-    def _heed(self, verdicts: list[Verdict], retry_after: list[float | None], unanswered: int) -> None:
+    def _heed(self, verdicts: list[Verdict], answers: list[Answer], unanswered: int, now: float) -> None:
         """Act on what a receiver has said of whole reports. Its last word counts: a pipeline of refusals is one."""
-        refusals: list[float | None] = []
+        refusal: Answer | None = None
         accepted = False
-        for verdict, seconds in zip(verdicts, retry_after, strict=True):
+        for verdict, answer in zip(verdicts, answers, strict=True):
             whole = self._reports.note_answer(verdict)
             self._ledger.note_verdict(verdict, whole, far_behind=unanswered > LIMIT_UNANSWERED // 2)
             if whole is Outcome.ACCEPTED:
                 self._accepted = verdict.report
-                accepted, refusals = True, []
+                accepted, refusal = True, None
             elif whole is not None:
-                refusals.append(seconds)
-        if refusals:
-            self._receiver.fail(refusals[-1])
+                refusal = answer
+        if refusal is not None:
+            self._receiver.fail(refusal.retry_after(now))
         elif accepted:
             self._receiver.succeed()
 
