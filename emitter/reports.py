@@ -134,8 +134,9 @@ class Reports:
         bodies = self._parts.encode(replace(snapshot, fresh=()) if repeated else snapshot)
         requests = [self._as_request(body, cookies) for body in bodies]
         # As the report itself is divided, since each part may have been received or not.
-        zeros = [each for part in self._parts.divided(snapshot) for each in self._zeros(part)] if repeated else []
-        requests = [*(self._as_request(body, cookies) for body in zeros), *requests]
+        repeats = self._parts.divided(snapshot) if repeated else []
+        zeros = [self._as_request(body, cookies) for part in repeats for body in self._zeros(part)]
+        requests = zeros + requests
         if not self._latest.written:  # then it never will be, and nobody will ever answer it
             self._pending = {number: each for number, each in self._pending.items() if each.written}
         self._latest = self._pending[number] = _Pending(

@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from emitter.encode import as_encoder
+from emitter.encode import Encoder, as_encoder
 from emitter.outcomes import Outcome, Verdict
 from emitter.record.registry import Registry
 from emitter.record.snapshot import HistogramPoint
@@ -408,3 +408,43 @@ def test_a_divided_report_has_introduced_its_series_with_its_last_part() -> None
 
     assert len(requests) == 4  # two of zeros
     assert len([zero for zero in press.zeros if zero == ("", START)]) >= 1_001
+
+
+def test_zeros_of_an_encoder_that_uses_its_buffer_again_are_those_of_each_part() -> None:
+    """A body is good until the next one is encoded, by a copy too."""
+
+    class Frugal(Encoder):
+        content_type = "text/plain"
+        zeros = True
+
+        def __init__(self) -> None:
+            self.buffer = bytearray()
+
+        def encode(self, snapshot):
+            series = [attributes for metric in snapshot.metrics for attributes in metric.series]
+            self.buffer[:] = ";".join(dict(each).get("number", "") for each in series).encode()
+            return self.buffer
+
+    settings = Settings.resolve(
+        {},
+        endpoint="http://x/r",
+        service="s",
+        headers=None,
+        delivery=None,
+        timeout=None,
+        encoder=Frugal(),
+        report_limit_bytes=1024,
+    )
+    registry = Registry(settings.resource)
+    reports = Reports(registry, settings)
+    for number in range(1_000):
+        registry.counter("orders").add(1, number=str(number))
+    for _ in reports.make(1, b""):
+        reports.note_written()
+    reports.note_lost()
+    bodies = [request.rpartition(b"\r\n\r\n")[2] for request in reports.make(2, b"")]
+    zeros, report = bodies[: len(bodies) // 2], bodies[len(bodies) // 2 :]
+
+    assert len(report) > 2
+    assert zeros == report
+    assert b";".join(zeros).split(b";") == [b"", *(b"%d" % number for number in range(1_000))]
