@@ -1,4 +1,4 @@
-"""Owns the way into a Lambda handler: the decorator, and what it counts. Knows of an emitter only what it calls.
+"""Owns the way into a Lambda handler: the decorator, and what it counts. Knows nothing of how a flush works.
 
 The stock Python runtime calls `handler(event, context)` from synchronous code and cannot await what comes back
 (awslambdaric, `bootstrap.handle_event_request`). So an `async def` handler is run here, in the loop that lives as
@@ -14,85 +14,207 @@ from emitter.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from typing import Any, Protocol
+    from collections.abc import Awaitable, Callable, Iterable
+    from typing import Any
 
-    from emitter.record.instruments import Counter, Histogram
+    from emitter.flusher import Flusher
+    from emitter.guard import Guard
+    from emitter.meter import Meter
     from emitter.transmit.delivery import Delivery
 
     Handler = Callable[[Any, Any], Any]
 
-    class Emits(Protocol):
-        """What a handler needs of an emitter."""
 
-        def counter(self, name: str, *, unit: str = "", description: str = "") -> Counter: ...
+__all__ = ["Policy", "wait_for", "wrap_handler"]
 
-        def histogram(self, name: str, *, unit: str = "", description: str = "") -> Histogram: ...
-
-        def flush_sync(self, *, timeout: float | None = None, delivery: Delivery | None = None) -> object: ...
+_MARGIN = 0.05
+"""Seconds of an invocation's time that no flush takes: the runtime still has to hand over the result."""
 
 
-__all__ = ["wrap_handler"]
+class Policy:
+    """How a handler is to be flushed; see `Emitter.lambda_handler`."""
+
+    def __init__(
+        self, *, timeout: float, delivery: Delivery, every: float, timeout_guard: bool, flush_at_sigterm: bool
+    ) -> None:
+        self.timeout = timeout
+        self.delivery = delivery
+        self.every = every
+        self.timeout_guard = timeout_guard
+        self.flush_at_sigterm = flush_at_sigterm
 
 
 def wrap_handler(
-    emitter: Emits, handler: Handler, *, timeout: float, delivery: Delivery, cold_start: Iterator[int]
+    meter: Meter,
+    current: Callable[[], Flusher],
+    handler: Handler,
+    policy: Policy,
+    last_calls: Iterable[Callable[[], object]],
 ) -> Callable[[Any, Any], Any]:
-    """The handler with its counts and its flush; see `Emitter.lambda_handler`.
+    """The handler with its counts and its flush; see `Emitter.lambda_handler` and `Emitter.last_calls`.
 
-    `cold_start` yields a 1 for the first invocation of the sandbox and nothing after, for all handlers together.
+    `current` gives the emitter's flusher, which a test may have exchanged for one of its own.
     """
     if not callable(handler):
         raise ConfigurationError(
             f"lambda_handler was given a {type(handler).__name__}; expected a function of an event and a context"
         )
-    # Names, units and meanings: OpenTelemetry semantic conventions, "FaaS metrics". An invocation that fails counts
-    # as an error *instead*, so all invocations are the sum of both.
-    invocations = emitter.counter(
-        "faas.invocations", unit="{invocation}", description="Number of successful invocations."
-    ).bind()
-    errors = emitter.counter("faas.errors", unit="{error}", description="Number of invocation errors.").bind()
-    cold_starts = emitter.counter(
-        "faas.coldstarts", unit="{coldstart}", description="Number of invocation cold starts."
-    ).bind()
-    duration = emitter.histogram(
-        "faas.invoke_duration", unit="s", description="Duration of the function's logic execution."
-    ).bind()
+    invocations = _Invocations(meter, current, policy, last_calls)
 
     def invoke(event: Any, context: Any) -> Any:
+        flusher = current()
+        disarm = invocations.begin(flusher, context)
         started = perf_counter()
-        outcome = errors
+        succeeded = False
         try:
             result = handler(event, context)
             if hasattr(result, "__await__"):
-                result = _wait_for(result)
-            outcome = invocations
+                result = wait_for(result)
+            succeeded = True
             return result
         finally:
-            try:
-                duration.record(perf_counter() - started)
-                outcome.add()
-                cold_starts.add(next(cold_start, 0))
-                emitter.flush_sync(timeout=timeout, delivery=delivery)
-            except Exception:
-                # Whatever it is, the handler has its own result or its own exception, and that is what the caller
-                # gets. The network raises nothing, so this is a mistake in the code around us: worth a trace.
-                import logging  # `import emitter` stays light, and nearly nobody gets here
-
-                logging.getLogger("emitter").exception("the flush at the end of the invocation failed")
+            disarm()
+            invocations.end(flusher, context, perf_counter() - started, succeeded=succeeded)
 
     return update_wrapper(invoke, handler)
 
 
-def _wait_for(result: Awaitable[Any]) -> Any:
-    from emitter import loop  # loaded when the emitter was made; `import emitter` stays light
+class _Invocations:
+    """What is done around each invocation of one handler. None of it raises, whatever happens."""
 
+    def __init__(
+        self,
+        meter: Meter,
+        current: Callable[[], Flusher],
+        policy: Policy,
+        last_calls: Iterable[Callable[[], object]],
+    ) -> None:
+        from emitter import loop  # loaded when the emitter was made; `import emitter` stays light
+
+        self._loop = loop
+        self._current = current
+        self._policy = policy
+        self._last_calls = last_calls
+        # Names, units and meanings: OpenTelemetry semantic conventions, "FaaS metrics". An invocation that fails counts
+        # as an error *instead*, so all invocations are the sum of both.
+        self._succeeded = meter.counter(
+            "faas.invocations", unit="{invocation}", description="Number of successful invocations."
+        ).bind()
+        self._failed = meter.counter("faas.errors", unit="{error}", description="Number of invocation errors.").bind()
+        self._cold_starts = meter.counter(
+            "faas.coldstarts", unit="{coldstart}", description="Number of invocation cold starts."
+        ).bind()
+        self._duration = meter.histogram(
+            "faas.invoke_duration", unit="s", description="Duration of the function's logic execution."
+        ).bind()
+        self._guard: Guard | None = None
+        if policy.timeout_guard:
+            from emitter.guard import Guard
+
+            self._timeouts = meter.counter(
+                "faas.timeouts", unit="{timeout}", description="Number of invocation timeouts."
+            ).bind()
+            self._guard = Guard(policy.timeout + _MARGIN, self._flush_before_timeout)
+        if policy.flush_at_sigterm:
+            from emitter import termination
+
+            termination.watch(meter, self._close_at_sigterm)
+
+    def begin(self, flusher: Flusher, context: Any) -> Callable[[], object]:
+        """What comes before the handler; what is to be called right after it is returned."""
+        with _nothing_raised("what comes before the handler"):
+            if not self._loop.inside():  # if so, the flush at the end says what to do about it
+                self._loop.run(flusher.freshen())
+            left = _seconds_left(context)
+            if self._guard is not None and left is not None:
+                return self._guard.arm(left)
+        return _nothing
+
+    def end(self, flusher: Flusher, context: Any, seconds: float, *, succeeded: bool) -> None:
+        """What comes after the handler."""
+        policy = self._policy
+        with _nothing_raised("the flush at the end of the invocation"):
+            self._duration.record(seconds)
+            (self._succeeded if succeeded else self._failed).add()
+            self._cold_starts.add(next(flusher.cold_start, 0))
+            self._loop.refuse_inside_loop("flush()")
+            budget = _clipped(policy.timeout, _seconds_left(context))
+            self._loop.run(flusher.flush(budget, policy.delivery, every=policy.every))
+
+    def _flush_before_timeout(self, left: float) -> None:
+        """In the guard's thread."""
+        with _nothing_raised("the flush before a timeout"):
+            self._timeouts.add()
+            self._call_last()
+            budget = _clipped(self._policy.timeout, left)
+            self._loop.run(self._current().flush(budget, self._policy.delivery, last=True))
+
+    def _close_at_sigterm(self, seconds: float) -> None:
+        """In a thread of its own."""
+        with _nothing_raised("the flush at SIGTERM"):
+            self._call_last()
+            # The process ends right after it, and its connections with it: whoever takes a request drops it if its
+            # client has gone before the answer. So this one is waited for.
+            self._loop.run(self._current().close(seconds))
+
+    def _call_last(self) -> None:
+        for call in self._last_calls:
+            call()
+
+
+def _clipped(timeout: float, left: float | None) -> float:
+    return timeout if left is None else min(timeout, max(0.0, left - _MARGIN))
+
+
+def _seconds_left(context: Any) -> float | None:
+    """Until Lambda ends the invocation; `None` where the context is not Lambda's own: a test's, say."""
     try:
-        loop.refuse_inside_loop("handler.__wrapped__(event, context)")
-    except RuntimeError:
+        left = context.get_remaining_time_in_millis()
+    except Exception:  # noqa: BLE001  whatever stands in for the context is the user's own
+        return None
+    # A mock's result may pass for any number.
+    return left / 1e3 if isinstance(left, (int, float)) else None
+
+
+def _nothing() -> None:
+    """What comes after a handler whose time nobody watches."""
+
+
+class _nothing_raised:  # noqa: N801  reads as what it is: a statement
+    """Logs what goes wrong around a handler, which has its own result or its own exception: that the caller gets.
+
+    The network raises nothing, so it is a mistake in the code around it, and worth a trace.
+    """
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if not isinstance(error, Exception):
+            return False  # an interrupt is nobody's mistake
+        import logging  # `import emitter` stays light, and nearly nobody gets here
+
+        logging.getLogger("emitter").error("%s failed", self._what, exc_info=error)
+        return True
+
+
+def wait_for(result: Awaitable[Any]) -> Any:
+    """What a handler's awaitable comes to, in the loop that lives as long as the process.
+
+    Raises:
+        RuntimeError: An event loop runs in this thread.
+    """
+    from emitter import loop
+
+    if loop.inside():
         if hasattr(result, "close"):
             result.close()  # it will not be awaited, and says so by its own warning otherwise
-        raise
+        loop.refuse_inside_loop("handler.__wrapped__(event, context)")
 
     async def wait() -> Any:
         await loop.loop_needed()

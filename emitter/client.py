@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from emitter.aws_lambda import wrap_handler
+from emitter.aws_lambda import Policy, wrap_handler
+from emitter.meter import Meter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from emitter.aws_lambda import Handler
     from emitter.encode import Encoder
     from emitter.outcomes import Flush, Stats
-    from emitter.record.instruments import Counter, Gauge, Histogram, UpDownCounter
+    from emitter.periodic import Periodic
+    from emitter.settings import Signer
     from emitter.transmit.delivery import Delivery
 
 __all__ = ["DEFAULT_CONNECT_TIMEOUT", "Emitter"]
@@ -21,8 +23,12 @@ __all__ = ["DEFAULT_CONNECT_TIMEOUT", "Emitter"]
 DEFAULT_CONNECT_TIMEOUT = 2.0
 """Seconds to open a connection ahead of time, or to close one in order: nobody waits for either."""
 
+_INIT_TIMEOUT = 1.0
+"""Seconds of the INIT phase that an endpoint from which nothing comes back may cost. Opening goes on after that, while
+the first invocation's handler works."""
 
-class Emitter:
+
+class Emitter(Meter):
     """Counts in this process, and gets the running totals out over HTTP without waiting for the answer.
 
     Everything that a flush needs is imported when an emitter is made, so make it at the top of the module: in
@@ -45,11 +51,16 @@ class Emitter:
         series_limit: How many series each instrument may have, before what comes on top goes to one more.
         ssl_context: Whom an https endpoint is verified against, client certificates and the like. `None`: the
             operating system's trust store, and TLS 1.2 at least. It has to offer `http/1.1`, or nothing, by ALPN.
+        signer: What signs each request, such as `emitter.sigv4.SigV4()`. `None`: nothing does.
         sticky_cookies: Names of cookies by which a load balancer recognises this sandbox, besides those of AWS's;
             a `*` at the end stands for anything. They are learned from answers and go out with later reports.
         idle_limit: Seconds without a report after which the connection is replaced.
         age_limit: Seconds after which the connection is replaced.
         strict: Whether a flush raises what went wrong instead of returning it. For tests.
+
+    Attributes:
+        last_calls: Called before a flush that a handler does not know of, shortly before a timeout or at SIGTERM, each
+            in a thread other than the handler's: for whoever records only when the handler has ended.
 
     Raises:
         ConfigurationError: What was wrong, where it came from, and what was expected.
@@ -70,6 +81,7 @@ class Emitter:
         report_limit_bytes: int = 4 * 1024 * 1024,
         series_limit: int = 2_000,
         ssl_context: ssl.SSLContext | None = None,
+        signer: Signer | None = None,
         sticky_cookies: Iterable[str] = (),
         idle_limit: float = 50.0,
         age_limit: float = 3_500.0,
@@ -78,7 +90,7 @@ class Emitter:
         # Imported here, not above: `import emitter` stays light, and this line is still part of the INIT phase.
         import os
 
-        from emitter import loop, settings
+        from emitter import living, loop, settings, snap_start
         from emitter.flusher import Flusher
         from emitter.record.registry import Registry
 
@@ -94,59 +106,28 @@ class Emitter:
             compress=compress,
             report_limit_bytes=report_limit_bytes,
             ssl_context=ssl_context,
+            signer=signer,
             sticky_cookies=sticky_cookies,
             idle_limit=idle_limit,
             age_limit=age_limit,
         )
         self._strict = strict
+        self._prepared = False
+        self.last_calls: list[Callable[[], object]] = []
         self._loops = loop
         loop.prepare()
         self._check = settings
-        self._cold_start = iter((1,))  # yields once: for the first invocation, whichever handler it is of
         encoding = self._settings.encoder
-        self._registry = Registry(
-            self._settings.resource, series_limit=series_limit, tick_nano=encoding.tick_nano, names=encoding.names
+        resource = self._settings.resource
+        super().__init__(
+            Registry(resource, series_limit=series_limit, tick_nano=encoding.tick_nano, names=encoding.names)
         )
         self._flusher = Flusher(self._registry, self._settings)
+        snap_start.watch(self._flusher, os.environ)
+        living.note(self)
 
     def __repr__(self) -> str:
         return f"<Emitter to {self._settings.endpoint.shown}>"
-
-    def counter(self, name: str, *, unit: str = "", description: str = "") -> Counter:
-        """The counter of this name: a total that only grows, and that reports 0 from the moment it is made.
-
-        Args:
-            name: Such as `orders`; OpenTelemetry's naming rules ask for lower case, and dots between words that nest.
-            unit: A UCUM code such as `s`, `By` or `{order}`; empty for none.
-            description: One sentence for people.
-
-        Raises:
-            ConfigurationError: A name, unit or description that cannot be reported.
-            InstrumentConflictError: The name belongs to an instrument of another kind, unit or boundaries.
-        """
-        return self._registry.counter(name, unit=unit, description=description)
-
-    def up_down_counter(self, name: str, *, unit: str = "", description: str = "") -> UpDownCounter:
-        """The up-down counter of this name: a total that grows and shrinks. As `counter`."""
-        return self._registry.up_down_counter(name, unit=unit, description=description)
-
-    def gauge(self, name: str, *, unit: str = "", description: str = "") -> Gauge:
-        """The gauge of this name: a value that was seen last. As `counter`."""
-        return self._registry.gauge(name, unit=unit, description=description)
-
-    def histogram(
-        self, name: str, *, unit: str = "", description: str = "", boundaries: Iterable[float] | None = None
-    ) -> Histogram:
-        """The histogram of this name: how often values fell between boundaries. As `counter`.
-
-        Args:
-            name: As for `counter`.
-            unit: As for `counter`.
-            description: As for `counter`.
-            boundaries: Upper bounds of the buckets, ascending, in the unit. `None`: OpenTelemetry's default, or
-                for the unit `s` its advice for durations. Empty: count and sum only.
-        """
-        return self._registry.histogram(name, unit=unit, description=description, boundaries=boundaries)
 
     async def flush(self, *, timeout: float | None = None, delivery: Delivery | None = None) -> Flush:
         """Get one report with all totals out, and return as soon as it got as far as asked.
@@ -215,6 +196,16 @@ class Emitter:
         self._loops.refuse_inside_loop("close()")
         self._loops.run(self._flusher.close(self._timeout(timeout)))
 
+    def every(self, seconds: float) -> Periodic:
+        """For services that run on: `async with metrics.every(10):` flushes every 10 s, and closes at the end.
+
+        Raises:
+            ConfigurationError: `seconds` is no positive number.
+        """
+        from emitter.periodic import Periodic
+
+        return Periodic(self, seconds)
+
     @property
     def stats(self) -> Stats:
         """What became of all flushes so far: a frozen copy."""
@@ -227,12 +218,18 @@ class Emitter:
         *,
         timeout: float | None = None,
         delivery: Delivery | None = None,
+        connect: bool = True,
+        every: float = 0.0,
+        timeout_guard: bool = False,
+        flush_at_sigterm: bool = False,
     ) -> Any:
         """Decorate a Lambda handler: count its invocations and flush at the end of each.
 
         With or without arguments, on `def` and on `async def`. What comes back can be called by the stock
         runtime, and keeps name, docstring and signature. The flush also happens when the handler raises, whose
-        exception comes out unchanged; nothing that goes wrong in emitting ever reaches the caller.
+        exception comes out unchanged; nothing that goes wrong in emitting ever reaches the caller. A flush takes no
+        more than the time that Lambda has left for the invocation, less 50 ms. A connection that cannot be used any
+        more is replaced while the handler works.
 
         Records `faas.invocations` (those that succeeded), `faas.errors`, `faas.coldstarts` and
         `faas.invoke_duration`, as OpenTelemetry's semantic conventions define them.
@@ -241,17 +238,47 @@ class Emitter:
             handler: What Lambda calls with an event and a context.
             timeout: As for `flush`.
             delivery: As for `flush`.
+            connect: Whether the connection is opened here and now, if this is the INIT phase of a sandbox. Under
+                SnapStart it is opened after the restore instead.
+            every: Seconds; a flush that comes earlier after the last report is withheld, its totals go out with a
+                later one. 0: each invocation has its report.
+            timeout_guard: Whether an invocation that is about to time out is counted in `faas.timeouts`, and
+                flushed before Lambda kills the sandbox, even if the handler blocks. It is taken for one when no
+                more than the flush's timeout and 50 ms are left, or half of what it had if that is less.
+            flush_at_sigterm: Whether SIGTERM flushes, waits for the answer up to 0.25 s, and then does what it did
+                before. Lambda gives that signal only where an extension is registered.
 
         Raises:
-            ConfigurationError: The decorated object cannot be called, or `timeout` or `delivery` makes no sense.
+            ConfigurationError: The decorated object cannot be called, or an argument makes no sense.
         """
         # Checked here, where the mistake is made, and not at the end of each invocation.
-        timeout, delivery = self._timeout(timeout), self._delivery(delivery)
+        policy = Policy(
+            timeout=self._timeout(timeout),
+            delivery=self._delivery(delivery),
+            every=self._check.checked_timeout(every, "every"),
+            timeout_guard=self._check.checked_switch(timeout_guard, "timeout_guard"),
+            flush_at_sigterm=self._check.checked_switch(flush_at_sigterm, "flush_at_sigterm"),
+        )
+        connect = self._check.checked_switch(connect, "connect")
 
         def decorate(handler: Handler) -> Callable[[Any, Any], Any]:
-            return wrap_handler(self, handler, timeout=timeout, delivery=delivery, cold_start=self._cold_start)
+            wrapped = wrap_handler(self, lambda: self._flusher, handler, policy, self.last_calls)
+            self._prepare_in_init(connect=connect)
+            return wrapped
 
         return decorate if handler is None else decorate(handler)
+
+    def _prepare_in_init(self, *, connect: bool) -> None:
+        import os
+
+        phase = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "")  # unset outside Lambda, in unit tests for one
+        if self._prepared or not phase:  # by another handler; once is enough, above all if nobody answers
+            return
+        self._prepared = True
+        if connect and phase != "snap-start" and not self._loops.inside():  # somebody's own runtime has one perhaps
+            self.connect_sync(timeout=_INIT_TIMEOUT)
+        else:
+            self._flusher.prepare()  # under SnapStart this will be in the snapshot, where a connection would be dead
 
     def _timeout(self, timeout: float | None) -> float:
         return self._settings.timeout if timeout is None else self._check.checked_timeout(timeout)

@@ -45,6 +45,11 @@ class Endpoint:
         """How it is logged: no query and no credentials, which may be secret."""
         return f"http{'s' if self.secure else ''}://{self.authority}{self.target.partition('?')[0]}"
 
+    @property
+    def url(self) -> str:
+        """The whole of it, the query included and the credentials left out."""
+        return f"http{'s' if self.secure else ''}://{self.authority}{self.target}"
+
 
 def parse_url(origin: str, url: str) -> Endpoint:
     """Take a URL apart.

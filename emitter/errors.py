@@ -8,6 +8,7 @@
     |-- PeerError                     the peer misbehaved
     |   `-- AnswerError               what arrived is not an HTTP answer we can accept
     `-- NetworkError                  the network failed
+        |-- CredentialsError          it has brought nothing that a report could be signed with
         |-- ConnectError              no connection could be opened
         |   `-- TlsError              the TLS handshake failed
         |-- ConnectionLostError       an open connection broke
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "ConnectionLostError",
+    "CredentialsError",
     "EmitterError",
     "InstrumentConflictError",
     "NetworkError",
@@ -77,6 +79,12 @@ class NetworkError(EmitterError):
     """The network, or the machine at its other end, failed."""
 
     reason = "network"
+
+
+class CredentialsError(NetworkError):
+    """There are no credentials to sign a report with, or they have expired; the totals are kept."""
+
+    reason = "credentials"
 
 
 class ConnectError(NetworkError):

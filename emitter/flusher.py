@@ -6,31 +6,39 @@ an emitter is made, so this module, and not `client`, is where everything heavy 
 
 from __future__ import annotations
 
-import random
+import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from emitter import forking
 from emitter.back_off import BackOff
 from emitter.clocks import Clocks
-from emitter.errors import BudgetExceededError, ConnectError, ConnectionLostError, NetworkError, PeerError
+from emitter.errors import BudgetExceededError, ConnectError, ConnectionLostError, NetworkError, PeerError, TlsError
+from emitter.link import Link
 from emitter.outcomes import Flush, Ledger, Outcome, Stats, Verdict, Withheld
+from emitter.posting import Posting
 from emitter.reports import Reports
 from emitter.sharing import Shared
-from emitter.transmit.connection import LIMIT_UNANSWERED, Connection
+from emitter.transmit.connection import LIMIT_UNANSWERED
 from emitter.transmit.cookies import CookieStore
 from emitter.transmit.delivery import Delivery
-from emitter.transmit.opening import Opening
-from emitter.transmit.tls import TlsClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from emitter.clocks import Moment
     from emitter.errors import EmitterError
     from emitter.record.registry import Registry
     from emitter.settings import Settings
+    from emitter.transmit.connection import Connection
     from emitter.transmit.http1 import Answer
 
 __all__ = ["Flusher"]
+
+
+def _random() -> float:
+    """From 0 up to 1. Asks the system: the state of a generator would be the same in all clones of a snapshot."""
+    return int.from_bytes(os.urandom(6), "big") / 2**48
 
 
 class Flusher:
@@ -49,21 +57,20 @@ class Flusher:
         settings: Settings,
         *,
         clocks: Clocks | None = None,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _random,
     ) -> None:
         self._registry = registry
         self._settings = settings
         self._endpoint = settings.endpoint
-        self._reports = Reports(registry, settings)
         self._clocks = clocks or Clocks()
         self._clock = self._clocks.monotonic
         self._jitter = jitter
         self._cookies = CookieStore(
             settings.sticky_cookies, target=settings.endpoint.target, secure=settings.endpoint.secure
         )
-        self._tls = (
-            TlsClient(self._endpoint.host, self._endpoint.port, settings.ssl_context) if self._endpoint.secure else None
-        )
+        posting = Posting(settings, self._cookies, self._clocks.wall)
+        self._reports = Reports(registry, settings, posting.request)
+        self._link = Link(settings.endpoint, settings.ssl_context, self._clocks)
         # Self-metrics: they ride along in every report, so that the receiver can tell how many it did not get.
         self._flushes = registry.counter(
             "emitter.flushes", unit="{report}", description="Reports attempted, this one included.", own=True
@@ -84,8 +91,6 @@ class Flusher:
         """What a sandbox has when it begins: no connection, no cookies, nothing reported, nothing known."""
         self._shared: Shared[Flush | None] = Shared()
         self._ledger = Ledger(self._endpoint.shown)
-        self._opening: Opening | None = None
-        self._connection: Connection | None = None
         # The number of the last report, and of the last one that was accepted, as counted by `emitter.flushes`.
         self._reported = 0
         self._accepted = 0
@@ -94,30 +99,38 @@ class Flusher:
         self._receiver = BackOff(self._clocks, self._jitter)
         self._fruitless = 0  # connections in a row that were lost without a single answer
         self._one_by_one = False  # whether the requests of a divided report wait for one another's answers
+        self._early: list[Verdict] = []  # what was harvested before a flush, for the next one to tell
+        self._last: Moment | None = None  # when the last report was made
+        self.cold_start = iter((1,))  # yields once: for the first invocation, whichever handler it is of
 
     def after_fork(self) -> None:
-        """Go on in a forked child as a new sandbox, which leaves the parent's connection untouched."""
-        inherited = self._connection, self._opening
-        self._registry.after_fork()
+        """Go on as a new sandbox, in a forked child or after a restore, and leave the other's connection untouched."""
+        self._registry.restart()
         self._reports.restart()
         self._cookies.clear()
-        if self._tls is not None:
-            self._tls.forget()
+        self._link.restart()
         self._begin()
-        for each in inherited:
-            if each is not None:
-                each.disown()
 
     @property
     def stats(self) -> Stats:
         """A frozen copy of the counts."""
+        self._ledger.connections_opened = self._link.opened
         return self._ledger.stats(self._reported, self._registry.overflowed)
 
-    async def flush(self, timeout: float, wanted: Delivery, *, last: bool = False) -> Flush:
-        """Get one report out; see `Emitter.flush`. A `last` one is held up by nothing but having nothing to say."""
+    async def flush(self, timeout: float, wanted: Delivery, *, last: bool = False, every: float = 0.0) -> Flush:
+        """Get one report out; see `Emitter.flush`.
+
+        Args:
+            timeout: Seconds for everything together.
+            wanted: How far it is to get.
+            last: Whether nothing is to hold it up but having nothing to say.
+            every: Seconds that have to have passed since the last report.
+        """
         started = self._clock()
         if self._settings.disabled:
             return self._withhold(Withheld.DISABLED, started)
+        if every and self._last is not None and self._clocks.since(self._last) < every:
+            return self._withhold(Withheld.INTERVAL, started)
         flush = await self._shared.run(
             lambda: self._report(started, timeout, wanted, last=last),
             lambda other: other is not None and _suffices(other, wanted),
@@ -125,17 +138,33 @@ class Flusher:
         )
         return self._withhold(Withheld.BUSY, started) if flush is None else flush
 
+    def prepare(self) -> None:
+        """Read the trust store, which takes longer than any budget, if the endpoint is https."""
+        if not self._settings.disabled:
+            with contextlib.suppress(TlsError):  # it fails again at the next handshake, which counts it
+                self._link.prepare()
+
+    async def freshen(self) -> None:
+        """Begin to replace a connection that cannot be used again, in a thread, and wait for nothing."""
+
+        async def work() -> None:
+            self._early += self._harvest()
+            if self._link.connection is None:
+                self._link.go_ahead(anew=not self._network.waiting and not self._receiver.waiting)
+
+        if not self._settings.disabled:
+            await self._shared.run(work, lambda _: False, timeout=0.0)
+
     async def connect(self, timeout: float) -> bool:
         """Open the connection ahead of time; see `Emitter.connect`."""
         deadline = self._clock() + timeout
 
         async def work() -> None:
-            self._harvest()
-            if self._connection is None:
+            self._early += self._harvest()
+            if self._link.connection is None:
+                self.prepare()
                 try:
-                    if self._tls is not None:
-                        self._tls.prepare()
-                    connection = await self._open(deadline)
+                    connection = await self._link.open(deadline)
                 except NetworkError as error:
                     self._ledger.note_error(error)
                 else:
@@ -145,44 +174,51 @@ class Flusher:
 
         if not self._settings.disabled:
             await self._shared.run(work, lambda _: False, timeout=timeout)
-        return self._connection is not None and self._connection.ended is None
+        return self._link.connection is not None and self._link.connection.ended is None
 
-    async def close(self, timeout: float) -> None:
-        """A last report, then an orderly close; see `Emitter.close`."""
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was recorded that no report has told."""
+        return self._registry.changed and self._registry.recorded
+
+    async def close(self, timeout: float, *, report: bool = True) -> None:
+        """A last report, if it is asked for, then an orderly close; see `Emitter.close`."""
         deadline = self._clock() + timeout
-        await self.flush(timeout, Delivery.ACKNOWLEDGED, last=True)
+        if report:
+            await self.flush(timeout, Delivery.ACKNOWLEDGED, last=True)
 
         async def work() -> None:
-            if self._opening is not None:
-                self._opening.abandon()
-                self._opening = None
-            if self._connection is not None:
+            self._link.come_back()
+            self._link.abandon()
+            if self._link.connection is not None:
                 try:
-                    await self._connection.close(deadline=deadline)
+                    await self._link.connection.close(deadline=deadline)
                 finally:
-                    self._harvest()
+                    self._early += self._harvest()
 
         await self._shared.run(work, lambda _: False, timeout=max(0.0, deadline - self._clock()))
 
     async def _report(self, started: float, timeout: float, wanted: Delivery, *, last: bool) -> Flush:
-        verdicts = self._harvest()  # first: it may tell that nothing has to be written, and it frees places
+        verdicts, self._early = self._early, []
+        verdicts += self._harvest()  # first: it may tell that nothing has to be written, and it frees places
         reason = await self._reason_to_withhold(last=last)
         if reason is not None:
-            if self._opening is not None:  # what an earlier budget cut short is still under way
+            if self._link.opening is not None:  # what an earlier budget cut short is still under way
                 self._note_undelivered(timeout)
             return self._withhold(reason, started, verdicts)
         self._reported += 1
+        self._last = self._clocks.now()
         self._flushes.add()
         deadline = started + timeout
         request_bytes = 0
         reached: Delivery | None = None
         error: NetworkError | None = None
         try:
-            requests = self._reports.make(self._reported, self._cookies.header(self._clocks.wall()))
+            requests = self._reports.make(self._reported)
             request_bytes = sum(map(len, requests))
             reached = await self._transmit_all(requests, wanted, deadline, verdicts)
-            if reached < wanted and self._clock() >= deadline and self._connection is not None:
-                error = BudgetExceededError(0, *self._connection.queues())
+            if reached < wanted and self._clock() >= deadline and self._link.connection is not None:
+                error = BudgetExceededError(0, *self._link.connection.queues())
         except NetworkError as caught:
             error = caught
         except GeneratorExit:  # destroyed with its loop, or as a forked child's copy: nobody's flush any more
@@ -201,8 +237,8 @@ class Flusher:
         return Flush(reached, None, error, written_bytes, self._clock() - started, tuple(verdicts))
 
     def _rest(self) -> None:
-        if self._connection is not None:
-            self._connection.rest()
+        if self._link.connection is not None:
+            self._link.connection.rest()
 
     async def _reason_to_withhold(self, *, last: bool) -> Withheld | None:
         if not last and self._receiver.waiting:
@@ -211,7 +247,7 @@ class Flusher:
             return Withheld.BACKING_OFF
         if self._accepted == self._reported > 0 and not self._registry.changed:
             return Withheld.UNCHANGED
-        if not last and self._connection is not None and self._connection.unanswered >= LIMIT_UNANSWERED:
+        if not last and self._link.connection is not None and self._link.connection.unanswered >= LIMIT_UNANSWERED:
             return Withheld.UNANSWERED
         return None
 
@@ -222,7 +258,8 @@ class Flusher:
 
     def _harvest(self) -> list[Verdict]:
         """Read what arrived, without waiting, and give up a connection that has ended."""
-        connection = self._connection
+        self._link.come_back()
+        connection = self._link.connection
         if connection is None:
             return []
         harvested = connection.harvest(idle_limit=self._settings.idle_limit, age_limit=self._settings.age_limit)
@@ -257,7 +294,7 @@ class Flusher:
             self._receiver.succeed()
 
     def _give_up(self, connection: Connection, why: EmitterError) -> None:
-        self._connection = None
+        self._link.connection = None
         if connection.unanswered:  # the totals go out again
             self._ledger.note_unanswered(connection.unanswered, why)
             self._reports.note_lost()
@@ -285,15 +322,15 @@ class Flusher:
         for request in first:
             between = Delivery.ANSWERED if self._one_by_one else Delivery.BUFFERED
             await self._transmit(request, between, deadline, verdicts)
-            used.add(self._connection)
+            used.add(self._link.connection)
         # What is written last gets there last, so the others have got at least as far.
         reached = await self._transmit(last, wanted, deadline, verdicts)
-        if first and used == {self._connection}:
+        if first and used == {self._link.connection}:
             self._one_by_one = False
         return reached
 
     async def _transmit(self, request: bytes, wanted: Delivery, deadline: float, verdicts: list[Verdict]) -> Delivery:
-        connection = self._connection or await self._open(deadline)
+        connection = self._link.connection or await self._link.open(deadline)
         try:
             return await self._write(connection, request, wanted, deadline)
         except ConnectionLostError as error:
@@ -302,7 +339,7 @@ class Flusher:
                 raise
         # No byte was taken, so nothing can arrive twice: one fresh connection, once.
         verdicts += self._harvest()
-        return await self._write(await self._open(deadline), request, wanted, deadline)
+        return await self._write(await self._link.open(deadline), request, wanted, deadline)
 
     async def _write(self, connection: Connection, request: bytes, wanted: Delivery, deadline: float) -> Delivery:
         before = connection.written
@@ -312,40 +349,21 @@ class Flusher:
             if connection.written > before:
                 self._reports.note_written()
 
-    async def _open(self, deadline: float) -> Connection:
-        """Open a connection, going on with what an earlier budget cut short."""
-        opening = self._opening
-        if opening is not None:
-            try:
-                return await self._finish(opening, self._clock() if opening.stale else deadline)
-            except ConnectError as error:
-                if error.unfinished and not opening.stale:
-                    raise
-            opening.abandon()  # it died while nobody looked, in a freeze for one: a new one says more
-        self._opening = Opening(self._endpoint.host, self._endpoint.port, tls=self._tls, clocks=self._clocks)
-        return await self._finish(self._opening, deadline)
-
     async def _went_on_opening(self) -> bool:
         """Whether a connection that was being opened is open by now; looks, without waiting."""
-        if self._opening is None:
+        link = self._link
+        if link.connection is not None:
+            return not link.connection.written  # it is new, so it is not what failed
+        if link.opening is None:
             return False
         try:
-            await self._finish(self._opening, self._clock())
+            await link.finish(link.opening, self._clock())
         except ConnectError as error:
             if not error.unfinished:
                 self._ledger.note_error(error)
                 self._network.fail()
             return False
         return True
-
-    async def _finish(self, opening: Opening, deadline: float) -> Connection:
-        try:
-            connection = self._connection = await opening.finish(deadline)
-        finally:
-            if opening.over:  # after the connection has its place: a fork in between finds the one or the other
-                self._opening = None
-        self._ledger.connections_opened += 1
-        return connection
 
     def _settle(self, reached: Delivery | None, error: NetworkError | None, request_bytes: int, timeout: float) -> None:
         ledger = self._ledger
@@ -364,7 +382,7 @@ class Flusher:
             self._note_undelivered(timeout)
 
     def _note_undelivered(self, timeout: float) -> None:
-        way = self._connection or self._opening
+        way = self._link.connection or self._link.opening
         if way is not None:
             self._ledger.note_undelivered(timeout, way.round_trip, way.age)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
     from typing import Any
 
-__all__ = ["current", "loop_needed", "outlives_its_caller", "prepare", "refuse_inside_loop", "run"]
+__all__ = ["current", "inside", "loop_needed", "outlives_its_caller", "prepare", "refuse_inside_loop", "run"]
 
 _Result = TypeVar("_Result")
 
@@ -72,9 +72,14 @@ def outlives_its_caller(loop: asyncio.AbstractEventLoop) -> bool:
     return loop is _process_loops.get(os.getpid())
 
 
+def inside() -> bool:
+    """Whether an event loop runs in this thread."""
+    return asyncio._get_running_loop() is not None  # noqa: SLF001  as above
+
+
 def refuse_inside_loop(instead: str) -> None:
     """Raise a `RuntimeError` that names the coroutine to await, if a loop runs in this thread."""
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001  as above
+    if inside():
         raise RuntimeError(f"called inside a running event loop, which it would block; expected `await {instead}`")
 
 

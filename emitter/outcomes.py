@@ -70,6 +70,8 @@ class Withheld(Enum):
     """The emitter is switched off."""
     BACKING_OFF = "backing off"
     """The last attempt failed, or the receiver did not take the report, and it is too early for the next."""
+    INTERVAL = "interval"
+    """The interval that was asked for has not passed since the last report."""
     UNCHANGED = "unchanged"
     """Nothing was recorded since a report that was accepted."""
     UNANSWERED = "unanswered"

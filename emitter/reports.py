@@ -18,16 +18,15 @@ from __future__ import annotations
 import copy
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from emitter.encode.compress import gzipped
 from emitter.encode.parts import Parts
 from emitter.outcomes import Outcome
 from emitter.record.deltas import Deltas
-from emitter.transmit.http1 import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from emitter.outcomes import Verdict
     from emitter.record.registry import Registry
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from emitter.settings import Settings
 
 __all__ = ["Reports"]
+
+_Request = TypeVar("_Request")
 
 _LIMIT_ZERO_AGE_NANO = 300 * 10**9
 """How long before its first value a series is said to have been zero, at most. Prometheus refuses a whole report for a
@@ -72,24 +73,22 @@ class _Pending:
     refused: bool = False
 
 
-class Reports:
+class Reports(Generic[_Request]):
     """Makes the reports of one registry, as requests.
 
     Args:
         registry: The totals.
-        settings: The encoder, where reports go and how large they may be.
+        settings: The encoder, and how large reports may be.
+        as_request: Makes a request of its body, and of whether that is in gzip format; called at once for each body,
+            since an encoder may use its buffer again for the next.
     """
 
-    def __init__(self, registry: Registry, settings: Settings) -> None:
+    def __init__(
+        self, registry: Registry, settings: Settings, as_request: Callable[[bytes | bytearray, bool], _Request]
+    ) -> None:
         encoder = settings.encoder
         self._registry = registry
-        self._request = Request(
-            settings.endpoint.target,
-            settings.endpoint.authority,
-            encoder.content_type,
-            settings.request_headers,
-            encoder.headers,
-        )
+        self._as_request = as_request
         self._encoder = encoder
         self._parts = Parts(encoder, settings.report_limit_bytes)
         coded = any(name.lower() == "content-encoding" for name in encoder.headers)
@@ -114,12 +113,11 @@ class Reports:
         """Whether the totals of the last report took several requests."""
         return len(self._parts) > 1
 
-    def make(self, number: int, cookies: bytes) -> list[bytes]:
+    def make(self, number: int) -> list[_Request]:
         """The requests of one report with the totals as they are now.
 
         Args:
             number: By which the report is called in what is noted about it.
-            cookies: The whole field, its line break included; empty for none.
         """
         known = self._assumed
         snapshot = self._registry.snapshot(
@@ -132,10 +130,10 @@ class Reports:
         if self._deltas is not None:
             snapshot = self._deltas.of(snapshot)
         bodies = self._parts.encode(replace(snapshot, fresh=()) if repeated else snapshot)
-        requests = [self._as_request(body, cookies) for body in bodies]
+        requests = [self._request(body) for body in bodies]
         # As the report itself is divided, since each part may have been received or not.
         repeats = self._parts.divided(snapshot) if repeated else []
-        zeros = [self._as_request(body, cookies) for part in repeats for body in self._zeros(part)]
+        zeros = [self._request(body) for part in repeats for body in self._zeros(part)]
         requests = zeros + requests
         if not self._latest.written:  # then it never will be, and nobody will ever answer it
             self._pending = {number: each for number, each in self._pending.items() if each.written}
@@ -172,9 +170,9 @@ class Reports:
             only = replace(snapshot, metrics=tuple(metrics), points=tuple(points), fresh=every)
             yield copy.copy(self._encoder).encode(only)
 
-    def _as_request(self, body: bytes | bytearray, cookies: bytes) -> bytes:
+    def _request(self, body: bytes | bytearray) -> _Request:
         packed = gzipped(body) if self._compress else None
-        return self._request.encode(body if packed is None else packed, cookies, gzip=packed is not None)
+        return self._as_request(body, False) if packed is None else self._as_request(packed, True)
 
     def note_written(self) -> None:
         """One more request of the report that was made last may have left this process, or a part of it."""

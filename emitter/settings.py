@@ -24,19 +24,19 @@ import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Protocol
 
 from emitter.encode import Encoder, encoder_named
 from emitter.endpoint import Endpoint, parse_url
-from emitter.errors import ConfigurationError, RecordingError
-from emitter.record.attributes import canonical
+from emitter.environment import first_of, pairs_in
+from emitter.errors import ConfigurationError
+from emitter.resource import resource_of
 from emitter.transmit.delivery import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from emitter.record.snapshot import Attributes, AttributeValue
+    from emitter.record.snapshot import Attributes
 
 __all__ = [
     "DEFAULT_AGE_LIMIT",
@@ -44,7 +44,9 @@ __all__ = [
     "DEFAULT_REPORT_LIMIT_BYTES",
     "DEFAULT_TIMEOUT",
     "Settings",
+    "Signer",
     "checked_delivery",
+    "checked_switch",
     "checked_timeout",
 ]
 
@@ -63,7 +65,31 @@ DEFAULT_REPORT_LIMIT_BYTES = 4 * 1024 * 1024
 _LEAST_REPORT_LIMIT_BYTES = 1024
 """Room for the resource and some series; a smaller limit would make a request of each."""
 
-_MEGABYTE = 1024 * 1024
+
+class Signer(Protocol):
+    """What signs requests, for receivers that take no others."""
+
+    def check(self, url: str) -> None:
+        """Refuse what can never be signed. Called once, when an emitter is made.
+
+        Raises:
+            ConfigurationError: What was wrong with the endpoint, and what was expected.
+        """
+        ...  # pragma: no cover  a protocol's body is never run
+
+    def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> Mapping[str, str]:
+        """The header fields to add to one request. Called in the middle of a flush, so it waits for nothing.
+
+        Args:
+            method: `POST`.
+            url: Where it goes to, the query included.
+            headers: The fields that it has so far, save those that whoever passes it on may change.
+            body: As it goes out, compressed perhaps. Not to be kept: an encoder may use its buffer again.
+
+        Raises:
+            CredentialsError: There is nothing to sign it with. The totals are kept.
+        """
+        ...  # pragma: no cover  as above
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +108,7 @@ class Settings:
         report_limit_bytes: Of one request's body, before compression; what is larger is divided.
         resource: What the totals belong to, the instance left out.
         ssl_context: Whom TLS trusts, and more; `None`: the operating system's trust store.
+        signer: What signs each request; `None`: nothing does.
         sticky_cookies: Names of cookies to keep, besides those of AWS's load balancers.
         idle_limit: Seconds without a report after which a connection is replaced.
         age_limit: Seconds after which a connection is replaced.
@@ -98,6 +125,7 @@ class Settings:
     compress: bool = True
     report_limit_bytes: int = DEFAULT_REPORT_LIMIT_BYTES
     ssl_context: ssl.SSLContext | None = None
+    signer: Signer | None = None
     sticky_cookies: Iterable[str] = ()
     idle_limit: float = DEFAULT_IDLE_LIMIT
     age_limit: float = DEFAULT_AGE_LIMIT
@@ -117,6 +145,7 @@ class Settings:
         compress: bool = True,
         report_limit_bytes: int = DEFAULT_REPORT_LIMIT_BYTES,
         ssl_context: ssl.SSLContext | None = None,
+        signer: Signer | None = None,
         sticky_cookies: Iterable[str] = (),
         idle_limit: float = DEFAULT_IDLE_LIMIT,
         age_limit: float = DEFAULT_AGE_LIMIT,
@@ -127,20 +156,22 @@ class Settings:
             ConfigurationError: What was wrong, where it came from, and what was expected.
         """
         disabled = _disabled(environment)
+        given = _headers(headers, environment)
         where, protocol = (_NOWHERE, "otlp") if disabled and endpoint is None else _endpoint(endpoint, environment)
         encoding = _encoder(encoder, environment, protocol)
         return cls(
             endpoint=where,
-            headers=_headers(headers, environment),
+            headers=given,
             timeout=_timeout(timeout, environment),
             delivery=_delivery(delivery, environment),
             disabled=disabled,
-            resource=_resource(service, environment),
+            resource=resource_of(service, environment),
             encoder=encoding,
             deltas=_deltas(temporality, encoding),
-            compress=_compress(compress),
+            compress=checked_switch(compress, "compress"),
             report_limit_bytes=_report_limit(report_limit_bytes),
             ssl_context=_ssl_context(ssl_context, where, disabled=disabled),
+            signer=_signer(signer, where, given, disabled=disabled),
             sticky_cookies=sticky_cookies,
             idle_limit=checked_timeout(idle_limit, "idle_limit"),
             age_limit=checked_timeout(age_limit, "age_limit"),
@@ -159,25 +190,16 @@ class Settings:
 _NOWHERE = Endpoint("localhost", 4318, "localhost:4318", "/v1/metrics")
 
 
-def _first(environment: Mapping[str, str], *names: str) -> tuple[str, str] | None:
-    """Name and value of the first variable that is set and not empty."""
-    for name in names:
-        value = environment.get(name, "").strip()
-        if value:
-            return name, value
-    return None
-
-
 def _endpoint(argument: str | None, environment: Mapping[str, str]) -> tuple[Endpoint, str]:
     """Where reports go, and the encoder that whoever said so has asked for."""
     if argument is not None:
         return parse_url("the endpoint", argument), "otlp"
-    found = _first(environment, "EMITTER_ENDPOINT")
+    found = first_of(environment, "EMITTER_ENDPOINT")
     if found is not None:
         return parse_url(*found), "otlp"
-    found = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    found = first_of(environment, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
     if found is None:
-        found = _first(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")
+        found = first_of(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")
         if found is None:
             raise ConfigurationError(
                 "no endpoint was given; expected the URL that reports are POSTed to, as in "
@@ -185,7 +207,7 @@ def _endpoint(argument: str | None, environment: Mapping[str, str]) -> tuple[End
             )
         base, mark, query = found[1].partition("?")
         found = found[0], base.rstrip("/") + "/v1/metrics" + mark + query
-    name, protocol = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL") or (
+    name, protocol = first_of(environment, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL") or (
         "",
         "http/protobuf",
     )
@@ -206,26 +228,14 @@ def _headers(argument: Mapping[str, str] | None, environment: Mapping[str, str])
             raise ConfigurationError(f"headers is a {type(argument).__name__}; expected a mapping of names to values")
         return tuple(argument.items())
     names = ("EMITTER_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-    found = _first(environment, *names)
-    return _pairs(*found) if found is not None else ()
-
-
-def _pairs(name: str, text: str) -> tuple[tuple[str, str], ...]:
-    """`key=value,key=value`, percent-encoded (OpenTelemetry: W3C Baggage without its properties)."""
-    pairs = []
-    for position, item in enumerate(filter(None, (item.strip() for item in text.split(","))), start=1):
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip():
-            # Not shown: the values may be secret.
-            raise ConfigurationError(f"item {position} of {name} is no pair; expected key=value,key=value")
-        pairs.append((unquote(key.strip()), unquote(value.strip())))
-    return tuple(pairs)
+    found = first_of(environment, *names)
+    return pairs_in(*found) if found is not None else ()
 
 
 def _timeout(argument: float | None, environment: Mapping[str, str]) -> float:
     origin, raw = "timeout", argument
     if raw is None:
-        found = _first(environment, "EMITTER_TIMEOUT")
+        found = first_of(environment, "EMITTER_TIMEOUT")
         if found is None:
             return DEFAULT_TIMEOUT
         origin, text = found
@@ -270,10 +280,29 @@ def _ssl_context(context: ssl.SSLContext | None, endpoint: Endpoint, *, disabled
     return context
 
 
+def _signer(
+    signer: Signer | None, endpoint: Endpoint, headers: Iterable[tuple[str, str]], *, disabled: bool
+) -> Signer | None:
+    if signer is None:
+        return None
+    if not callable(getattr(signer, "sign", None)) or not callable(getattr(signer, "check", None)):
+        raise ConfigurationError(
+            f"signer is a {type(signer).__name__}, which lacks a method `check` or `sign`; expected one such as "
+            "emitter.sigv4.SigV4()"
+        )
+    if endpoint.credentials or any(str(name).lower() == "authorization" for name, _ in headers):
+        raise ConfigurationError(
+            "signer and an Authorization (in headers, or user:password in the endpoint) were both given; expected one"
+        )
+    if not disabled:
+        signer.check(endpoint.url)
+    return signer
+
+
 def _delivery(argument: Delivery | None, environment: Mapping[str, str]) -> Delivery:
     if argument is not None:
         return checked_delivery(argument)
-    found = _first(environment, "EMITTER_DELIVERY")
+    found = first_of(environment, "EMITTER_DELIVERY")
     if found is None:
         return Delivery.TRANSMITTED
     try:
@@ -287,7 +316,7 @@ def _encoder(argument: str | Encoder | None, environment: Mapping[str, str], oth
     if isinstance(argument, str):
         return encoder_named(argument)
     if argument is None:
-        name, text = _first(environment, "EMITTER_ENCODER") or ("encoder", otherwise)
+        name, text = first_of(environment, "EMITTER_ENCODER") or ("encoder", otherwise)
         return encoder_named(text, name)
     if not isinstance(argument, Encoder):
         shown = f"the class {argument.__name__}" if isinstance(argument, type) else f"a {type(argument).__name__}"
@@ -308,10 +337,11 @@ def _deltas(temporality: str, encoder: Encoder) -> bool:
     return temporality == "delta"
 
 
-def _compress(compress: bool) -> bool:
-    if not isinstance(compress, bool):
-        raise ConfigurationError(f"compress is {compress!r}; expected True or False")
-    return compress
+def checked_switch(raw: bool, origin: str) -> bool:
+    """True or False, or a `ConfigurationError` that names the origin."""
+    if not isinstance(raw, bool):
+        raise ConfigurationError(f"{origin} is {raw!r}; expected True or False")
+    return raw
 
 
 def _report_limit(limit_bytes: int) -> int:
@@ -323,49 +353,10 @@ def _report_limit(limit_bytes: int) -> int:
 
 
 def _disabled(environment: Mapping[str, str]) -> bool:
-    found = _first(environment, "EMITTER_DISABLED", "OTEL_SDK_DISABLED")
+    found = first_of(environment, "EMITTER_DISABLED", "OTEL_SDK_DISABLED")
     if found is None:
         return False
     name, text = found
     if text.lower() not in {"0", "1", "false", "true", "no", "yes"}:
         raise ConfigurationError(f"{name} is {text!r}; expected true or false")
     return text.lower() in {"1", "true", "yes"}
-
-
-def _resource(service: str | None, environment: Mapping[str, str]) -> Attributes:
-    if service is not None and not isinstance(service, str):
-        raise ConfigurationError(f"service is a {type(service).__name__}; expected a name, such as 'checkout'")
-    given = _first(environment, "OTEL_RESOURCE_ATTRIBUTES")
-    attributes = _lambda_resource(environment)
-    if given is not None:
-        attributes.update(_pairs(*given))
-    named = service or _value(_first(environment, "OTEL_SERVICE_NAME"))
-    fallback = _value(_first(environment, "POWERTOOLS_SERVICE_NAME", "AWS_LAMBDA_FUNCTION_NAME"))
-    attributes["service.name"] = named or attributes.get("service.name") or fallback or "unknown_service"
-    try:
-        return canonical(attributes)
-    except RecordingError as error:
-        raise ConfigurationError(f"the service's name or OTEL_RESOURCE_ATTRIBUTES: {error}") from None
-
-
-def _value(found: tuple[str, str] | None) -> str:
-    return found[1] if found is not None else ""
-
-
-def _lambda_resource(environment: Mapping[str, str]) -> dict[str, AttributeValue]:
-    """What Lambda tells of the function, by OpenTelemetry's resource conventions for functions and clouds."""
-    function = environment.get("AWS_LAMBDA_FUNCTION_NAME", "")
-    if not function:
-        return {}
-    told: dict[str, AttributeValue] = {
-        "cloud.provider": "aws",
-        "cloud.platform": "aws_lambda",
-        "cloud.region": environment.get("AWS_REGION", ""),
-        "faas.name": function,
-        "faas.version": environment.get("AWS_LAMBDA_FUNCTION_VERSION", ""),
-        "faas.instance": environment.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
-    }
-    memory = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
-    if memory.isdecimal():
-        told["faas.max_memory"] = int(memory) * _MEGABYTE
-    return {key: value for key, value in told.items() if value != ""}

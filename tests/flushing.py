@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -9,8 +10,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from emitter import loop as loops
 from emitter.clocks import Clocks
 from emitter.flusher import Flusher
+from emitter.posting import Posting
 from emitter.record.registry import Registry
+from emitter.reports import Reports
 from emitter.settings import Settings
+from emitter.transmit.cookies import CookieStore
 from emitter.transmit.delivery import Delivery
 from tests.scripted_peer import PeerConnection, ScriptedPeer, wait_readable
 
@@ -18,11 +22,18 @@ if TYPE_CHECKING:
     from emitter.outcomes import Flush
 
 
+def reports_of(registry: Registry, settings: Settings) -> Reports[bytes]:
+    """Reports as whole requests."""
+    cookies = CookieStore(target=settings.endpoint.target, secure=settings.endpoint.secure)
+    return Reports(registry, settings, Posting(settings, cookies, time.time).request)
+
+
 class Bench:
     """A flusher on a peer, with a clock that stands still and no chance in its back-off."""
 
-    def __init__(self, peer: ScriptedPeer, clock, encoder=None, **more) -> None:
+    def __init__(self, peer: ScriptedPeer, clock, encoder=None, environment=None, **more) -> None:
         self._endpoint = peer.endpoint
+        self._environment = environment or {}
         settings = self.settings_with(encoder=encoder, **more)
         self.clock = clock
         self.wall: float | None = None  # where wall time differs
@@ -33,7 +44,7 @@ class Bench:
 
     def settings_with(self, **more) -> Settings:
         return Settings.resolve(
-            {}, endpoint=self._endpoint, service="s", headers=None, delivery=None, timeout=None, **more
+            self._environment, endpoint=self._endpoint, service="s", headers=None, delivery=None, timeout=None, **more
         )
 
     def flush(self, wanted: Delivery = Delivery.TRANSMITTED, timeout: float = 5.0, **more) -> Flush:
@@ -44,7 +55,7 @@ class Bench:
         return self.flush()
 
     def wait_for_input(self) -> None:
-        wait_readable(self.flusher._connection._socket)
+        wait_readable(self.flusher._link.connection._socket)
 
     @property
     def stats(self):

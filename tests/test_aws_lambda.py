@@ -5,6 +5,8 @@ import functools
 import inspect
 import logging
 import threading
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -135,14 +137,17 @@ def test_name_docstring_and_signature_are_kept(metrics):
 def test_arguments_of_the_decorator_reach_the_flush(metrics, monkeypatch):
     """And stay out of it when they are not given."""
     calls = []
-    monkeypatch.setattr(metrics, "flush_sync", lambda **arguments: calls.append(arguments))
-    metrics.lambda_handler(lambda event, context: None)({}, None)
-    metrics.lambda_handler(timeout=0.1, delivery=Delivery.BUFFERED)(lambda event, context: None)({}, None)
+    flush = metrics._flusher.flush
 
-    assert calls == [
-        {"timeout": 5.0, "delivery": Delivery.TRANSMITTED},
-        {"timeout": 0.1, "delivery": Delivery.BUFFERED},
-    ]
+    def seen(timeout, delivery, **more):
+        calls.append((timeout, delivery, more))
+        return flush(timeout, delivery, **more)
+
+    monkeypatch.setattr(metrics._flusher, "flush", seen)
+    metrics.lambda_handler(lambda event, context: None)({}, None)
+    metrics.lambda_handler(timeout=0.1, delivery=Delivery.BUFFERED, every=60)(lambda event, context: None)({}, None)
+
+    assert calls == [(5.0, Delivery.TRANSMITTED, {"every": 0.0}), (0.1, Delivery.BUFFERED, {"every": 60.0})]
 
 
 def test_an_unreachable_endpoint_never_reaches_the_caller(metrics, peer, caplog):
@@ -224,3 +229,101 @@ def test_what_cannot_be_called_is_refused(metrics, wrong):
     """Where the mistake is made."""
     with pytest.raises(ConfigurationError, match="expected a function of an event and a context"):
         metrics.lambda_handler(wrong)
+
+
+class Context:
+    """What Lambda gives, as far as an emitter looks at it."""
+
+    def __init__(self, left) -> None:
+        self.left = left
+
+    def get_remaining_time_in_millis(self):
+        if isinstance(self.left, Exception):
+            raise self.left
+        return self.left
+
+
+@pytest.mark.parametrize(
+    ("context", "budget"),
+    [
+        (Context(30_000), 5.0),
+        (Context(1_050), 1.0),
+        (Context(1_050.5), 1.0005),
+        (Context(30), 0.0),
+        (Context(0), 0.0),
+        (Context(None), 5.0),
+        (Context("soon"), 5.0),
+        (Context(NotImplementedError()), 5.0),
+        (Mock(), 5.0),
+        (SimpleNamespace(function_name="mine"), 5.0),
+        (None, 5.0),
+    ],
+)
+def test_a_flush_takes_no_more_than_the_time_that_is_left(metrics, monkeypatch, context, budget):
+    """Less the margin. Without a context of Lambda's, as in a test, nothing is known of it, and nothing is clipped."""
+    budgets = []
+    flush = metrics._flusher.flush
+    monkeypatch.setattr(
+        metrics._flusher,
+        "flush",
+        lambda timeout, *rest, **more: budgets.append(timeout) or flush(timeout, *rest, **more),
+    )
+
+    assert metrics.lambda_handler(lambda event, context: "done")({}, context) == "done"
+    assert budgets == [pytest.approx(budget)]
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_what_goes_wrong_before_the_handler_never_reaches_the_caller(metrics, monkeypatch, caplog, guarded):
+    """A limit of threads, say: the handler runs, its report leaves, and the log has a trace."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    handler = metrics.lambda_handler(timeout_guard=guarded)(lambda event, context: "done")
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        assert handler({}, Context(30_000)) == "done"
+
+    assert metrics.stats.transmitted == 1
+    assert ("can't start new thread" in caplog.text) is guarded
+
+
+@pytest.mark.parametrize("name", ["connect", "timeout_guard", "flush_at_sigterm"])
+def test_a_switch_is_true_or_false(metrics, name):
+    """A number of seconds there is a mistake."""
+    with pytest.raises(ConfigurationError, match=f"{name} is 5; expected True or False"):
+        metrics.lambda_handler(**{name: 5})
+
+
+@pytest.mark.parametrize("every", [-1, float("nan"), True, "5"])
+def test_an_interval_is_a_number_of_seconds(metrics, every):
+    """Where the mistake is made."""
+    with pytest.raises(ConfigurationError, match=r"every is .*; expected seconds"):
+        metrics.lambda_handler(every=every)
+
+
+def test_a_coroutine_that_a_function_returns_by_mistake_is_run(metrics, recorder):
+    """Somebody forgot to await: Lambda gets what was meant, instead of an error about its JSON."""
+
+    async def answer():
+        await asyncio.sleep(0)
+        return 42
+
+    assert metrics.lambda_handler(lambda event, context: answer())({}, None) == 42
+    assert recorder.totals["faas.invocations"] == 1
+
+
+def test_a_forked_child_is_a_cold_start_of_its_own(metrics, recorder):
+    """It is a sandbox of its own."""
+    handler = metrics.lambda_handler(lambda event, context: None)
+    handler({}, None)
+    metrics._flusher.after_fork()
+    handler({}, None)
+
+    assert (
+        metrics.counter("faas.coldstarts", unit="{coldstart}", description="Number of invocation cold starts.")
+        .bind()
+        .point
+        == 1
+    )

@@ -109,7 +109,7 @@ class Laboratory:
         flush = await self.with_peer(self.metrics.flush(delivery=Delivery.ANSWERED))
         assert flush.delivery is Delivery.ANSWERED, flush
         if self._large:
-            self.metrics._flusher._connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+            self.metrics._flusher._link.connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
 
     async def cut(self, work: Awaitable[Any], step: int, *, late: bool) -> bool:
         """Await something up to a step, where it is cancelled; whether there was such a step."""
@@ -128,7 +128,7 @@ class Laboratory:
         if self.other is not None:
             other = await self.with_peer(self.other)
             assert other.delivery is Delivery.ANSWERED, other
-        connection = self.metrics._flusher._connection
+        connection = self.metrics._flusher._link.connection
         assert connection is None or connection.ended is not None or connection._stream.unwritten_bytes == 0
         self.record()
         flush = await self.with_peer(self.metrics.flush(delivery=Delivery.ANSWERED))

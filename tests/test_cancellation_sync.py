@@ -123,7 +123,7 @@ def test_a_signal_that_throws_into_an_opening(thrown):
     own = loops.current()
 
     def watch() -> None:
-        while metrics._flusher._opening is None or not own.is_running():  # and then until it waits
+        while metrics._flusher._link.opening is None or not own.is_running():  # and then until it waits
             time.sleep(0)
         throw(signum)
 
@@ -133,7 +133,7 @@ def test_a_signal_that_throws_into_an_opening(thrown):
         with pytest.raises(exception):
             metrics.flush_sync()
         thread.join()
-        began = metrics._flusher._opening
+        began = metrics._flusher._link.opening
         full.accept()
         counter.add()
         flush = metrics.flush_sync()

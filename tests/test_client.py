@@ -49,7 +49,7 @@ def test_a_warm_flush_runs_no_event_loop(peer, metrics, monkeypatch):
     metrics.flush_sync()
     other_end = peer.accept()
     other_end.answer(200)
-    wait_readable(metrics._flusher._connection._socket)
+    wait_readable(metrics._flusher._link.connection._socket)
     monkeypatch.setattr(loops, "_run_in", lambda *_: pytest.fail("an event loop ran"))
     counter.add()
     flush = metrics.flush_sync()
@@ -166,7 +166,7 @@ async def test_whoever_waits_for_others_waits_no_longer_than_the_budget():
     for number in range(1_500):
         metrics.counter("orders").add(1, number=str(number), padding="x" * 100)
     first = asyncio.ensure_future(metrics.flush())
-    while metrics._flusher._connection is None:
+    while metrics._flusher._link.connection is None:
         await asyncio.sleep(0)
     second = await metrics.flush(timeout=0.02)
     first.cancel()
@@ -355,9 +355,9 @@ def test_connecting_ahead_of_time_reads_the_trust_store_whatever_becomes_of_it(p
     """That takes 20 ms and more, which belong into the INIT phase, also when the receiver cannot be reached then."""
     metrics = Emitter(peer.endpoint.replace("http:", "https:"))
     peer.close()
-    before = metrics._flusher._tls._context
+    before = metrics._flusher._link._tls._context
     opened = metrics.connect_sync()
 
     assert before is None
     assert not opened
-    assert metrics._flusher._tls._context is not None
+    assert metrics._flusher._link._tls._context is not None

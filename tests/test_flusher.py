@@ -106,7 +106,7 @@ def test_a_write_that_the_kernel_refuses_is_tried_once_on_a_fresh_connection(pee
         def encode(self, snapshot):
             if broken:
                 broken.pop().reset()
-                wait_readable(bench.flusher._connection._socket)
+                wait_readable(bench.flusher._link.connection._socket)
             return super().encode(snapshot)
 
     bench = Bench(peer, clock, BreaksIn())
@@ -302,7 +302,7 @@ def test_an_exhausted_budget_backs_off_too():
     loops.run(bench.flusher.connect(5.0))
     first = bench.flush(timeout=0.05)
     second = bench.record_and_flush()
-    loops.run(bench.flusher._connection.close(deadline=0))
+    loops.run(bench.flusher._link.connection.close(deadline=0))
     peer.close()
 
     assert isinstance(first.error, BudgetExceededError)
@@ -322,7 +322,7 @@ def test_a_last_report_is_not_satisfied_by_somebody_elses_back_off(clock):
         )
 
     withheld, last = asyncio.run(both())
-    loops.run(bench.flusher._connection.close(deadline=0))
+    loops.run(bench.flusher._link.connection.close(deadline=0))
     peer.close()
 
     assert withheld.withheld is Withheld.BACKING_OFF
@@ -349,7 +349,7 @@ async def test_a_cancelled_flush_is_counted_and_the_next_one_works(clock):
         assert got
         assert (await flushing).delivery is Delivery.TRANSMITTED
         assert bench.stats.failed.get("cancelled", 0) == (1 if turns else 0)
-        bench.flusher._connection._lost("the test is over")
+        bench.flusher._link.connection._lost("the test is over")
         await asyncio.sleep(0)
         peer.close()
 
@@ -388,7 +388,7 @@ def test_a_connection_that_was_opened_ahead_of_time_ends_the_back_off(clock):
     revived = ScriptedPeer(port=port)
     opened = loops.run(bench.flusher.connect(5.0))
     flush = bench.record_and_flush()
-    loops.run(bench.flusher._connection.close(deadline=0))
+    loops.run(bench.flusher._link.connection.close(deadline=0))
     revived.close()
 
     assert isinstance(failed.error, ConnectError)

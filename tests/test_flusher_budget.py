@@ -24,7 +24,7 @@ def test_a_connect_that_was_answered_in_a_freeze_is_used_after_it(clock):
     bench = Bench(peer, clock)
     bench.orders.add()
     cut_short = bench.flush(timeout=0)
-    (attempt,) = bench.flusher._opening._sockets
+    (attempt,) = bench.flusher._link.opening._sockets
     peer.accept()  # makes room, so that the kernel's next attempt succeeds
     poll = select.poll()
     poll.register(attempt, select.POLLOUT)
@@ -32,7 +32,7 @@ def test_a_connect_that_was_answered_in_a_freeze_is_used_after_it(clock):
     clock.now += 300
     flush = bench.flush(timeout=0)
     report = next_totals(peer.accept())
-    loops.run(bench.flusher._connection.close(deadline=0))
+    loops.run(bench.flusher._link.connection.close(deadline=0))
     first.close()
     peer.close()
 

@@ -202,13 +202,13 @@ async def test_a_flush_cancelled_before_its_first_byte_has_told_nothing(peer, cl
     bench.orders.add(3)
     await bench.flusher.connect(5.0)
     other_end = peer.accept()
-    bench.flusher._connection._stream.detach()  # so that the next flush has to wait before it can write
+    bench.flusher._link.connection._stream.detach()  # so that the next flush has to wait before it can write
     flushing = asyncio.ensure_future(bench.flusher.flush(5.0, Delivery.TRANSMITTED))
     await asyncio.sleep(0)
     flushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flushing
-    written = bench.flusher._connection.written
+    written = bench.flusher._link.connection.written
     await bench.flusher.flush(5.0, Delivery.TRANSMITTED)
     told = totals(other_end.read_request().body)
     await bench.flusher.close(0.0)

@@ -229,7 +229,7 @@ def test_a_budget_below_the_way_is_logged_once_with_what_was_measured(caplog, cl
         flushes.append(bench.flush(timeout=0.02))
     full.close()
     first.close()
-    bench.flusher._opening.abandon()
+    bench.flusher._link.opening.abandon()
     advice = [message for message in caplog.messages if "3 flushes in a row" in message]
 
     assert [flush.withheld for flush in flushes] == [None] + [Withheld.BACKING_OFF] * 5

@@ -9,8 +9,8 @@ from emitter.encode import Encoder, as_encoder
 from emitter.outcomes import Outcome, Verdict
 from emitter.record.registry import Registry
 from emitter.record.snapshot import HistogramPoint
-from emitter.reports import Reports
 from emitter.settings import Settings
+from tests.flushing import reports_of
 
 SECOND = 10**9
 
@@ -40,13 +40,13 @@ class Press:
         )
         self.registry = Registry(resolved.resource, clock_ns=lambda: self.now)
         self.orders = self.registry.counter("orders")
-        self.reports = Reports(self.registry, resolved)
+        self.reports = reports_of(self.registry, resolved)
 
     def make(self, number: int, *, written: bool = True) -> list[bytes]:
         """A report a second later."""
         self.now += SECOND
         self.snapshots.clear()
-        requests = self.reports.make(number, b"")
+        requests = self.reports.make(number)
         for _ in requests if written else ():
             self.reports.note_written()
         return requests
@@ -280,7 +280,7 @@ def test_what_an_encoder_has_packed_itself_is_not_packed_again() -> None:
     settings = Settings.resolve(
         {}, endpoint="http://x/", service="s", headers=None, delivery=None, timeout=None, encoder=brotli
     )
-    (request,) = Reports(Registry(), settings).make(1, b"")
+    (request,) = reports_of(Registry(), settings).make(1)
 
     assert request.count(b"Content-Encoding") == 1
     assert request.endswith(bytes(100_000))
@@ -307,7 +307,7 @@ def test_a_child_begins_anew(press: Press, *, answered: bool) -> None:
     if answered:
         press.answer(1)
     press.now += SECOND
-    press.registry.after_fork()
+    press.registry.restart()
     press.reports.restart()
     requests = press.make(1)
 
@@ -321,7 +321,7 @@ def test_the_deltas_of_a_child_are_its_own() -> None:
     press = Press(temporality="delta")
     press.orders.add(9)
     press.make(1)
-    press.registry.after_fork()
+    press.registry.restart()
     press.reports.restart()
     press.orders.add(2)
     press.make(1)
@@ -436,13 +436,13 @@ def test_zeros_of_an_encoder_that_uses_its_buffer_again_are_those_of_each_part()
         report_limit_bytes=1024,
     )
     registry = Registry(settings.resource)
-    reports = Reports(registry, settings)
+    reports = reports_of(registry, settings)
     for number in range(1_000):
         registry.counter("orders").add(1, number=str(number))
-    for _ in reports.make(1, b""):
+    for _ in reports.make(1):
         reports.note_written()
     reports.note_lost()
-    bodies = [request.rpartition(b"\r\n\r\n")[2] for request in reports.make(2, b"")]
+    bodies = [request.rpartition(b"\r\n\r\n")[2] for request in reports.make(2)]
     zeros, report = bodies[: len(bodies) // 2], bodies[len(bodies) // 2 :]
 
     assert len(report) > 2

@@ -91,7 +91,7 @@ def test_threads_that_record_and_threads_that_flush(peer, metrics, delivery):
         for future in recording:
             future.result(3 * PATIENCE)
     while metrics.flush_sync(delivery=Delivery.ANSWERED).withheld is Withheld.UNANSWERED:
-        wait_readable(metrics._flusher._connection._socket)
+        wait_readable(metrics._flusher._link.connection._socket)
 
     assert {each.error for each in done} == {None}
     assert {each.delivery for each in done if each.withheld is None} == {delivery}
@@ -123,7 +123,7 @@ def test_two_running_loops_take_turns_on_one_connection(peer, metrics, kinds):
     for number in range(20):
         orders.add()
         done.append(asyncio.run_coroutine_threadsafe(metrics.flush(), running[number % 2]).result(PATIENCE))
-        wait_readable(metrics._flusher._connection._socket)
+        wait_readable(metrics._flusher._link.connection._socket)
     for loop, thread in zip(running, threads, strict=True):
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -164,7 +164,7 @@ def test_a_loop_for_each_invocation_and_the_one_of_the_process(peer, metrics, ne
     for number in range(20):
         orders.add()
         done.append(metrics.flush_sync() if number % 3 == 2 else in_new_loop(metrics.flush, new_loop))
-        wait_readable(metrics._flusher._connection._socket)
+        wait_readable(metrics._flusher._link.connection._socket)
 
     assert {(each.delivery, each.error) for each in done[1:]} == {(Delivery.TRANSMITTED, None)}
     assert [[verdict.report for verdict in each.verdicts] for each in done] == [[1], [], *([n] for n in range(2, 21))]
@@ -186,7 +186,7 @@ def test_an_answer_that_comes_while_a_loop_takes_the_connection_over(authority, 
             if answering.is_set():
                 totals.append(orders_in(other_end.read_request().body))
                 other_end.answer(200)
-                wait_readable(metrics._flusher._connection._socket)
+                wait_readable(metrics._flusher._link.connection._socket)
             return super().encode(snapshot)
 
     metrics = Emitter(
@@ -228,7 +228,7 @@ def test_a_process_whose_own_loop_is_uvloops(peer, metrics, monkeypatch):
     for _ in range(10):
         orders.add()
         done.append(metrics.flush_sync())
-        wait_readable(metrics._flusher._connection._socket)
+        wait_readable(metrics._flusher._link.connection._socket)
     own = loops.current()
     metrics.close_sync()
     own.close()

@@ -26,6 +26,7 @@ __all__ = [
     "Answer",
     "AnswerParser",
     "Request",
+    "signature_fields",
 ]
 
 LIMIT_HEAD_BYTES = 64 * 1024
@@ -67,6 +68,9 @@ class Request:
         headers: Further fields.
         format_headers: Those that the bodies' format asks for.
 
+    Attributes:
+        fields: Names and values of all fields that each request has.
+
     Raises:
         ConfigurationError: Something in it would break the message; what, and what was expected. Values are never
             shown, since they may be secret.
@@ -97,17 +101,34 @@ class Request:
             fields.append((name, value))
         head = f"POST {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields)
         self._head = head.encode("latin-1")
+        self.fields = tuple(fields)
 
-    def encode(self, body: bytes | bytearray, cookies: bytes = b"", *, gzip: bool = False) -> bytes:
+    def encode(
+        self, body: bytes | bytearray, cookies: bytes = b"", *, gzip: bool = False, signature: bytes = b""
+    ) -> bytes:
         """The whole request as one run of bytes: the one copy that is made of the body.
 
         Args:
             body: The report.
             cookies: The whole field, its line break included; empty for none.
             gzip: Whether the body is in gzip format (RFC 9110, 8.4).
+            signature: Whole fields, as `signature_fields` makes them.
         """
         coding = b"Content-Encoding: gzip\r\n" if gzip else b""
-        return b"".join((self._head, cookies, coding, b"Content-Length: %d\r\n\r\n" % len(body), body))
+        length = b"Content-Length: %d\r\n\r\n" % len(body)
+        return b"".join((self._head, cookies, coding, signature, length, body))
+
+
+def signature_fields(fields: Mapping[str, str]) -> bytes:
+    """The fields that a signer adds to a request, each with its line break.
+
+    Raises:
+        ConfigurationError: One of them would break the message.
+    """
+    for name, value in fields.items():
+        _check_name(name, _OURS)
+        _check_value(name, value)
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode("latin-1")
 
 
 def _check_name(name: str, ours: Collection[str]) -> None:

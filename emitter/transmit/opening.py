@@ -1,7 +1,8 @@
 """Owns the way to an open connection: name, TCP, TLS. Never sees a request, a metric or a retry.
 
 The way is a generator, which stands still wherever something has to be waited for. So it can be left when a budget
-ends, go on at the next flush where it stood, and belongs to no event loop:
+ends, go on at the next flush where it stood, and belongs to no event loop. Between two flushes it can go on in a
+thread, while a handler works (`go_ahead`); whoever comes back for it takes it out of that thread, wherever it stands.
 
     look up the name      in a thread, since the resolver blocks; an address needs none
     connect               to one address after the other, a little later each, and the first to answer wins
@@ -20,11 +21,12 @@ import select
 import socket
 import threading
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from emitter import loop as loops
 from emitter.errors import ConnectError, TlsError
 from emitter.transmit import kernel, streams
+from emitter.transmit.ahead import Ahead
 from emitter.transmit.connection import Connection
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ LIMIT_HANDSHAKE_AGE = 50.0
 """Seconds after which one that was answered is not waited for any more: servers give one up after 10 to 60 s."""
 
 _READ_BYTES = 64 * 1024
+
+_LIMIT_NAP = 1.0
+"""Seconds after which one that goes on by itself looks at the clocks again, whatever else happens."""
 
 _Address = tuple[int, tuple["Any", ...]]
 """Family and address of a socket."""
@@ -88,6 +93,8 @@ class Opening:
         self._started = clocks.now()
         self._sockets: set[socket.socket] = set()  # all that are open, for `disown`
         self._way = self._go()
+        self._opened: Connection | None = None
+        self._ahead: Ahead | None = None
 
     @property
     def over(self) -> bool:
@@ -104,6 +111,33 @@ class Opening:
         """Whether a new one is better than waiting for it. Never so while a name is looked up."""
         return bool(self._sockets) and self.age > (LIMIT_HANDSHAKE_AGE if self.round_trip else LIMIT_AGE)
 
+    def go_ahead(self) -> None:
+        """Go on in a thread, until the connection is open or somebody comes back for it: `come_back`, `finish`."""
+        if self._ahead is None and not self.over:
+            # Without a thread (a limit, the interpreter's exit) it goes on when somebody waits for it.
+            with contextlib.suppress(RuntimeError, OSError):
+                self._ahead = Ahead(self._go_on)
+
+    def come_back(self) -> Connection | None:
+        """Take it out of its thread, if it is in one; the connection, if that is open by now.
+
+        Waits for a step that the thread is in the middle of: microseconds, some milliseconds in a TLS handshake.
+        """
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None  # not before: the stop may be interrupted
+        return self._opened
+
+    def _go_on(self, ahead: Ahead) -> None:
+        with contextlib.suppress(ConnectError):  # whoever comes back for it begins a new one, which says more
+            while not self.stale:
+                wait = self._step()
+                if wait is None:
+                    return
+                nap = _LIMIT_NAP if wait.until is None else min(_LIMIT_NAP, wait.until - self._clocks.monotonic())
+                if ahead.stopped(wait.readable, wait.writable, max(0.0, nap)):
+                    return
+
     async def finish(self, deadline: float) -> Connection:
         """Go on until the connection is open.
 
@@ -116,31 +150,50 @@ class Opening:
         After failure: nothing is left behind, unless it is `unfinished`. After that, and after cancellation: it goes
         on by itself as far as the kernel and the peer can, and `finish` may be called again, in any event loop.
         """
-        try:
-            while True:
-                try:
-                    wait = next(self._way)
-                except StopIteration as opened:
-                    connection: Connection = opened.value
-                    return connection
-                now = self._clocks.monotonic()
-                if now >= deadline:
-                    cause = f"the budget ended before {self.stage}"
-                    raise ConnectError(self._host, self._port, cause, unfinished=True)
-                await loops.loop_needed()
-                until = deadline if wait.until is None else min(deadline, wait.until)
+        self.come_back()
+        while True:
+            wait = self._step()
+            if wait is None:
+                return cast("Connection", self._opened)
+            now = self._clocks.monotonic()
+            if now >= deadline:
+                cause = f"the budget ended before {self.stage}"
+                raise ConnectError(self._host, self._port, cause, unfinished=True)
+            await loops.loop_needed()
+            until = deadline if wait.until is None else min(deadline, wait.until)
+            try:
                 await streams.any_ready(wait.readable, wait.writable, until - now)
-        except OSError as error:  # whatever the system refuses: a descriptor, most likely
-            self.abandon()
-            raise ConnectError(self._host, self._port, streams.in_words(error)) from error
+            except OSError as error:
+                raise self._refused(error) from error
+
+    def _step(self) -> _Wait | None:
+        """Go on as far as nothing has to be waited for: what has to be then, `None` once the connection is open."""
+        try:
+            return next(self._way)
+        except StopIteration as opened:
+            if opened.value is not None:
+                self._opened = opened.value
+            elif self._opened is None:
+                raise ConnectError(self._host, self._port, "it was given up before") from None
+            return None
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> ConnectError:
+        """Whatever the system refuses: a descriptor, most likely."""
+        self._way.close()
+        return ConnectError(self._host, self._port, streams.in_words(error))
 
     def abandon(self) -> None:
-        """Give it up and leave nothing behind."""
+        """Give it up and leave nothing behind; but a connection that `come_back` has returned is its caller's."""
+        self.come_back()
         self._way.close()
 
     def disown(self) -> None:
         """Forget it in a forked child, without a word on the wire: it is the parent's."""
-        for sock in self._sockets:
+        if self._ahead is not None:
+            self._ahead.disown()  # its thread does not exist here
+        for sock in list(self._sockets):
             sock.close()  # this process's copy; the parent's stays open
 
     def _go(self) -> Generator[_Wait, None, Connection]:

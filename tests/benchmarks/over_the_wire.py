@@ -44,7 +44,7 @@ class Warm:
         self._series = self.emitter.counter("orders").bind(channel="web")
         self._series.add()
         self.request_bytes = self.emitter.flush_sync(timeout=PATIENCE).bytes
-        self._connection = self.emitter._flusher._connection
+        self._connection = self.emitter._flusher._link.connection
 
     def flush(self, delivery: Delivery = Delivery.TRANSMITTED) -> None:
         """What is measured."""

@@ -50,7 +50,7 @@ def facts(metrics):
         "failed": dict(stats.failed),
         "counted": {reason.value: count for reason, count in stats.withheld.items()},
         "verdicts": dict(stats.verdicts),
-        "idle": flusher._connection is flusher._opening is None,
+        "idle": flusher._link.connection is flusher._link.opening is None,
     }
 
 def flushed(metrics, **more):

@@ -176,7 +176,7 @@ thread = threading.Thread(
     target=lambda: results.append(flushed(metrics, delivery=Delivery.{delivery}, timeout=20))
 )
 thread.start()
-connection = metrics._flusher._connection
+connection = metrics._flusher._link.connection
 def waits():
     unwritten, untransmitted = connection._stream.unwritten_bytes, connection.queues().untransmitted
     return {"unwritten > 0" if where == "in the process" else "untransmitted > 0 == unwritten"}
@@ -243,7 +243,7 @@ async def child():
 async def parent():
     await metrics.connect()
     flushing = asyncio.ensure_future(metrics.flush(timeout=20))
-    while metrics._flusher._connection._stream.unwritten_bytes == 0:
+    while metrics._flusher._link.connection._stream.unwritten_bytes == 0:
         await asyncio.sleep(0)
     pid = os.fork()
     if pid == 0:
@@ -290,7 +290,7 @@ logging.disable(logging.WARNING)
 metrics.connect_sync()  # its stream is the one of the process's loop
 
 async def adopt_and_leave():
-    await metrics._flusher._connection.prepare()  # as a flush does; what it was for was cancelled
+    await metrics._flusher._link.connection.prepare()  # as a flush does; what it was for was cancelled
 
 asyncio.run(adopt_and_leave())
 if os.fork() == 0:

@@ -85,7 +85,7 @@ async def test_a_path_that_is_gone_without_a_word_costs_one_report(tls):
         await silent.network.shape(out={"drop_every": 1})
         lost = await silent.invoke()
         # The path is gone for longer than any TCP may keep an acknowledgement back, and the round trips as measured.
-        await asyncio.sleep(SILENCE + 5 * silent.metrics._flusher._connection.round_trip)
+        await asyncio.sleep(SILENCE + 5 * silent.metrics._flusher._link.connection.round_trip)
         await silent.network.shape(out={"drop_every": 0})
         after = await silent.invoke(delivery=Delivery.ANSWERED)
 

@@ -86,7 +86,7 @@ class Sandbox:
 
     @property
     def _connection(self) -> Connection | None:
-        return self.metrics._flusher._connection
+        return self.metrics._flusher._link.connection
 
     def disconnect(self) -> None:
         """Close the connection in order; the next report makes a new one."""

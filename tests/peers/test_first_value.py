@@ -24,7 +24,7 @@ from emitter import loop as loops
 from emitter.encode.remote_write import RemoteWriteEncoder
 from emitter.outcomes import Outcome
 from emitter.record.registry import Registry
-from emitter.reports import Reports
+from tests.flushing import reports_of
 from tests.peers.relay import Fate, relaying
 from tests.scripted_peer import PATIENCE
 
@@ -176,14 +176,14 @@ def test_a_sandbox_that_never_sees_an_answer_is_counted_all_the_same(promql_way,
     encoder = settings.encoder
     now = time.time_ns() - 3_300 * SECOND
     registry = Registry((*settings.resource,), tick_nano=encoder.tick_nano, names=encoder.names, clock_ns=lambda: now)
-    reports = Reports(registry, settings)
+    reports = reports_of(registry, settings)
     requests = []
     with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)) as connection:
         for number in range(1, 6):
             now += 600 * SECOND
             registry.counter("orders").add(amount, channel="web")
             registry.histogram("sizes", boundaries=[10.0]).record(5.0, channel="web")
-            made = reports.make(number, b"")
+            made = reports.make(number)
             requests.append(len(made))
             for request in made:
                 head, _, body = request.partition(b"\r\n\r\n")

@@ -84,7 +84,7 @@ def test_a_forked_child_begins_anew(registry: Registry) -> None:
     """Its receiver has heard of nothing."""
     registry.counter("orders").add(1)
     registry.snapshot()
-    registry.after_fork()
+    registry.restart()
     snapshot = registry.snapshot(introduced=0)
 
     assert (snapshot.sequence, snapshot.fresh, registry.reported_series) == (1, (0,), 1)

@@ -142,7 +142,7 @@ def test_a_fork_at_any_line_leaves_all_or_nothing(kind: str, number: Callable[[i
     """A signal handler forks, and the child reports before it returns to what was interrupted, and goes on."""
 
     def fork(registry: Registry, _: Recording) -> None:
-        registry.after_fork()
+        registry.restart()
         registry.snapshot()
 
     for registry in interrupted(lambda registry: begin(registry, kind, number, later), fork):

@@ -41,7 +41,7 @@ def test_a_child_has_a_new_identity_and_a_new_start(registry, now):
     """What is given stays, and the clock of the reports begins with the sandbox."""
     before = registry.snapshot()
     now.now = 2_000
-    registry.after_fork()
+    registry.restart()
     after = registry.snapshot()
 
     assert dict(after.resource)["service.name"] == "s"
@@ -56,7 +56,7 @@ def test_a_child_begins_before_its_first_report_though_its_parent_was_ahead_of_t
     now.now = 5_000
     registry.snapshot()
     now.now = 3_000
-    registry.after_fork()
+    registry.restart()
 
     assert registry.snapshot().time_unix_nano == 3_001
 
@@ -73,7 +73,7 @@ def test_totals_begin_at_zero_and_whoever_has_bound_a_series_keeps_it(registry):
     for record in (bound.add, up_down.add, gauge.set, sizes.record, own.add):
         record(5)
     registry.snapshot()
-    registry.after_fork()
+    registry.restart()
     first = points(registry)
     for record in (bound.add, up_down.add, gauge.set, sizes.record, own.add):
         record(2)
@@ -102,7 +102,7 @@ def test_what_was_refused_and_what_overflowed_is_forgotten(registry):
     for name in "abc":
         counter.add(1, name=name)
     before = registry.overflowed
-    registry.after_fork()
+    registry.restart()
     forgotten = registry.overflowed
     counter.add(1, name="d")
 
@@ -116,7 +116,7 @@ def test_a_total_near_its_limit_has_room_again(registry):
     counter.add(2**63 - 1)
     with pytest.raises(RecordingError):
         counter.add(1)
-    registry.after_fork()
+    registry.restart()
     counter.add(1)
 
     assert points(registry) == {"counter": [1]}
@@ -125,7 +125,7 @@ def test_a_total_near_its_limit_has_room_again(registry):
 def test_instruments_stay_what_they_are(registry):
     """The same name gives the same one, and another kind is refused."""
     counter = registry.counter("counter")
-    registry.after_fork()
+    registry.restart()
 
     assert registry.counter("counter") is counter
     with pytest.raises(InstrumentConflictError):
@@ -146,7 +146,7 @@ def test_a_lock_that_somebody_held_at_the_fork_is_held_no_more(registry):
         recorded.set()
 
     with registry._lock:
-        registry.after_fork()
+        registry.restart()
         threading.Thread(target=record, daemon=True).start()
         came_through = recorded.wait(10)
 
@@ -156,7 +156,7 @@ def test_a_lock_that_somebody_held_at_the_fork_is_held_no_more(registry):
 
 def test_both_kinds_of_instruments_still_change_under_one_lock(registry):
     """Or a snapshot could see half a change."""
-    registry.after_fork()
+    registry.restart()
 
     assert registry._common.lock is registry._own_common.lock is registry._lock
 
@@ -167,7 +167,7 @@ def test_a_child_has_something_to_report_from_the_start(registry, before):
     registry.counter("counter")
     if before:
         registry.snapshot()
-    registry.after_fork()
+    registry.restart()
 
     assert registry.changed
     assert points(registry) == {"counter": [0]}

@@ -43,7 +43,7 @@ def opened(metrics: Emitter, peer: TlsPeer) -> TlsPeerConnection:
 
 def wait_for_answer(metrics: Emitter) -> None:
     """Until it is read, though not yet harvested: tickets are readable as well."""
-    connection = metrics._flusher._connection
+    connection = metrics._flusher._link.connection
     answered = connection.answered
     while connection.answered == answered:
         wait_readable(connection._socket)
@@ -125,7 +125,7 @@ def test_the_next_connection_resumes_the_session(tls_peer, secure, answered):
 
 def wait_until_ended(metrics: Emitter) -> None:
     """Harvest until the connection is seen to be closed."""
-    connection = metrics._flusher._connection
+    connection = metrics._flusher._link.connection
     while connection.ended is None:
         wait_readable(connection._socket)
         connection._read()
@@ -153,8 +153,8 @@ def test_a_handshake_cut_short_goes_on_at_the_next_flush_in_any_loop(tls_peer):
     accepted = tls_peer.accept_soon()
     flushes = []
     ways = [lambda: asyncio.run(flush()), metrics.flush_sync, lambda: in_uvloop(flush())]
-    while metrics._flusher._opening is not None:
-        (sock,) = metrics._flusher._opening._sockets
+    while metrics._flusher._link.opening is not None:
+        (sock,) = metrics._flusher._link.opening._sockets
         # For the peer's flight; or, as long as there is none on its way, for TCP to be connected.
         assert select.select([sock], [sock] if not flushes else [], [], PATIENCE)[:2] != ([], [])
         flushes.append(ways[len(flushes) % 3]())
