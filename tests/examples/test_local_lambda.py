@@ -140,7 +140,7 @@ async def test_at_the_end_the_sandbox_dies_frozen_and_is_reaped(folder: Path) ->
         await sandbox.invoke()
 
     assert state(sandbox.pid) == ""
-    assert sandbox._process.returncode == -signal.SIGKILL
+    assert sandbox.exit_code == -signal.SIGKILL
 
 
 async def test_a_failing_block_ends_the_sandbox_too(folder: Path) -> None:
