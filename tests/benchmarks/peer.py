@@ -1,7 +1,10 @@
 """The receiving end of the benchmarks, in a process of its own: answers each POST with 200.
 
-Prints one line of JSON: the ports where it answers at once (`plain`), `SLOW_SECONDS` later (`slow`) and over TLS
-(`tls`), and the certificate of the authority that certified it (`authority`).
+    python peer.py [ADDRESS]
+
+Prints one line of JSON: the ports where it answers at once (`plain`), `SLOW_SECONDS` later (`slow`), over TLS (`tls`),
+and where it ends the connection with each answer (`closing`, `tls_closing`); and the certificate of the authority that
+certified it (`authority`).
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ import asyncio
 import json
 import re
 import ssl
+import sys
 
 import trustme
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+LAST_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 SLOW_SECONDS = 2.0
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
@@ -50,19 +55,30 @@ class SlowPeer(Peer):
         asyncio.get_running_loop().call_later(SLOW_SECONDS, self._transport.write, ANSWER)
 
 
-async def main() -> None:
+class ClosingPeer(Peer):
+    """Has had enough after one, as a load balancer has after an hour."""
+
+    def answer(self) -> None:
+        """At once, and that was it."""
+        self._transport.write(LAST_ANSWER)
+        self._transport.close()
+
+
+async def main(address: str = "127.0.0.1") -> None:
     """Print where, then serve until the end."""
     # As most web servers are certified: with RSA, by an authority that another one has certified.
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
     between = authority.create_child_ca(key_type=trustme.KeyType.RSA)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
-    between.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA).configure_cert(context)
+    between.issue_cert(address, key_type=trustme.KeyType.RSA).configure_cert(context)
     loop = asyncio.get_running_loop()
     servers = {
-        "plain": await loop.create_server(Peer, "127.0.0.1", 0),
-        "slow": await loop.create_server(SlowPeer, "127.0.0.1", 0),
-        "tls": await loop.create_server(Peer, "127.0.0.1", 0, ssl=context),
+        "plain": await loop.create_server(Peer, address, 0),
+        "slow": await loop.create_server(SlowPeer, address, 0),
+        "closing": await loop.create_server(ClosingPeer, address, 0),
+        "tls": await loop.create_server(Peer, address, 0, ssl=context),
+        "tls_closing": await loop.create_server(ClosingPeer, address, 0, ssl=context),
     }
     told = {name: server.sockets[0].getsockname()[1] for name, server in servers.items()}
     told["authority"] = authority.cert_pem.bytes().decode()
@@ -71,4 +87,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*sys.argv[1:]))
