@@ -13,7 +13,9 @@ from emitter.errors import (
     NetworkError,
     PeerError,
     RecordingError,
+    RefusedError,
     TlsError,
+    UnansweredError,
     UsageError,
 )
 from emitter.transmit.delivery import Delivery
@@ -34,7 +36,9 @@ __all__ = [
     "NetworkError",
     "PeerError",
     "RecordingError",
+    "RefusedError",
     "TlsError",
+    "UnansweredError",
     "UsageError",
     "__version__",
 ]

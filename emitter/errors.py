@@ -6,13 +6,15 @@
     |   |-- InstrumentConflictError   one name, two different instruments
     |   `-- RecordingError            a value or an attribute that cannot be counted
     |-- PeerError                     the peer misbehaved
-    |   `-- AnswerError               what arrived is not an HTTP answer we can accept
+    |   |-- AnswerError               what arrived is not an HTTP answer we can accept
+    |   `-- RefusedError              it answered, and does not take the report; for those who wait for the answer
     `-- NetworkError                  the network failed
         |-- CredentialsError          it has brought nothing that a report could be signed with
         |-- ConnectError              no connection could be opened
         |   `-- TlsError              the TLS handshake failed
         |-- ConnectionLostError       an open connection broke
-        `-- BudgetExceededError       the time allowed ended before the delivery asked for was reached
+        |-- BudgetExceededError       the time allowed ended before the delivery asked for was reached
+        `-- UnansweredError           it ended before the answer came; for those who wait for it
 
 Usage errors are raised to the caller. The other two branches never are, unless an emitter is `strict`:
 they travel in `Flush.error` and in `Stats.last_error`.
@@ -32,7 +34,9 @@ __all__ = [
     "NetworkError",
     "PeerError",
     "RecordingError",
+    "RefusedError",
     "TlsError",
+    "UnansweredError",
     "UsageError",
 ]
 
@@ -73,6 +77,22 @@ class AnswerError(PeerError):
     """What the peer wrote back is not an HTTP/1.1 answer within our limits; the connection is given up."""
 
     reason = "answer"
+
+
+class RefusedError(PeerError):
+    """The report got there, and was not accepted.
+
+    Attributes:
+        status: The HTTP status.
+        proxy: Whether it was the proxy that refused to make a way to the receiver.
+    """
+
+    reason = "refused"
+
+    def __init__(self, status: int, advice: str, *, proxy: bool = False) -> None:
+        super().__init__(f"the {'proxy' if proxy else 'receiver'} answered {status}; {advice}")
+        self.status = status
+        self.proxy = proxy
 
 
 class NetworkError(EmitterError):
@@ -150,3 +170,17 @@ class BudgetExceededError(NetworkError):
         self.unwritten_bytes = unwritten_bytes
         self.untransmitted_bytes = untransmitted_bytes
         self.unacknowledged_bytes = unacknowledged_bytes
+
+
+class UnansweredError(NetworkError):
+    """The time ended before the answer came; the receiver may have the report or not.
+
+    Attributes:
+        seconds: How much time there was.
+    """
+
+    reason = "unanswered"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer came within {seconds:.2g} s")
+        self.seconds = seconds

@@ -17,6 +17,7 @@ from emitter.errors import BudgetExceededError, ConnectError, ConnectionLostErro
 from emitter.link import Link
 from emitter.outcomes import Flush, Ledger, Outcome, Stats, Verdict, Withheld
 from emitter.posting import Posting
+from emitter.record.self_metrics import SelfMetrics
 from emitter.reports import Reports
 from emitter.sharing import Shared
 from emitter.transmit.connection import LIMIT_UNANSWERED
@@ -71,19 +72,7 @@ class Flusher:
         posting = Posting(settings, self._cookies, self._clocks.wall)
         self._reports = Reports(registry, settings, posting.request)
         self._link = Link(settings.endpoint, settings.ssl_context, self._clocks)
-        # Self-metrics: they ride along in every report, so that the receiver can tell how many it did not get.
-        self._flushes = registry.counter(
-            "emitter.flushes", unit="{report}", description="Reports attempted, this one included.", own=True
-        ).bind()
-        self._failures = registry.counter(
-            "emitter.failures",
-            unit="{report}",
-            description="Reports that did not get as far as asked.",
-            own=True,
-        ).bind()
-        self._withheld = registry.counter(
-            "emitter.withheld", unit="{report}", description="Flushes that wrote no report.", own=True
-        ).bind()
+        self._own = SelfMetrics(registry)
         self._begin()
         forking.watch(self)
 
@@ -208,7 +197,7 @@ class Flusher:
             return self._withhold(reason, started, verdicts)
         self._reported += 1
         self._last = self._clocks.now()
-        self._flushes.add()
+        self._own.flushes.add()
         deadline = started + timeout
         request_bytes = 0
         reached: Delivery | None = None
@@ -224,7 +213,7 @@ class Flusher:
         except GeneratorExit:  # destroyed with its loop, or as a forked child's copy: nobody's flush any more
             raise
         except BaseException as unexpected:  # goes to the caller, but is counted all the same
-            self._failures.add()
+            self._own.failures.add()
             # Cancelled, or Ctrl-C: neither is an `Exception`.
             self._ledger.failed["defect" if isinstance(unexpected, Exception) else "cancelled"] += 1
             self._rest()
@@ -253,7 +242,7 @@ class Flusher:
 
     def _withhold(self, reason: Withheld, started: float, verdicts: list[Verdict] | None = None) -> Flush:
         self._ledger.note_withheld(reason)
-        self._withheld.add()
+        self._own.withheld.add()
         return Flush(None, reason, None, 0, self._clock() - started, tuple(verdicts or ()))
 
     def _harvest(self) -> list[Verdict]:
@@ -375,7 +364,7 @@ class Flusher:
             self._network.succeed()
             return
         # Also when the bytes are on their way: a peer that takes the whole budget each time is not asked each time.
-        self._failures.add()
+        self._own.failures.add()
         ledger.note_error(error)
         self._network.fail()
         if isinstance(error, BudgetExceededError) or (isinstance(error, ConnectError) and error.unfinished):

@@ -127,6 +127,7 @@ def _close_at_exit() -> None:
     # Of what was registered later, so run before this, some may still have needed it; of what comes after, nothing.
     loop = _process_loops.pop(os.getpid(), None)
     if loop is not None and not loop.is_running():
+        loop.run_until_complete(loop.shutdown_asyncgens())  # users' own, and the sessions of an `AwaitedEmitter`
         loop.close()
 
 
@@ -155,5 +156,7 @@ def _run_in_passing_loop(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
     try:
         return _run_in(loop, coroutine)
     finally:
-        loop.run_until_complete(asyncio.sleep(0))  # lets transports that were given up close their sockets
+        loop.run_until_complete(
+            loop.shutdown_asyncgens()
+        )  # and transports that were given up close
         loop.close()

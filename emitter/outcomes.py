@@ -273,6 +273,7 @@ _ADVICE = {
     403: _CREDENTIALS,
     404: _NO_SUCH_PATH,
     405: _NO_SUCH_PATH,
+    407: "the proxy wants to know who asks: put user and password into its URL",
     411: "something on the way has dropped Content-Length: a proxy that rewrites requests, most likely",
     413: "the report is too large for it: drop attributes that take many values, or raise its limit",
     415: "it takes another format: check the endpoint and encoder=",

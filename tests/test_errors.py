@@ -29,7 +29,7 @@ def drawn_tree() -> dict[str, str]:
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     """Every class is drawn, under the class that it is derived from first."""
     assert drawn_tree() == {name: error.__bases__[0].__name__ for name, error in CLASSES.items()}
-    assert len(CLASSES) == 13
+    assert len(CLASSES) == 15
 
 
 def test_every_error_can_be_had_at_the_front_door() -> None:
@@ -60,12 +60,14 @@ def test_what_is_counted_as_failed_has_a_reason_of_its_own() -> None:
         "RecordingError": "error",
         "PeerError": "peer",
         "AnswerError": "answer",
+        "RefusedError": "refused",
         "NetworkError": "network",
         "ConnectError": "connect",
         "CredentialsError": "credentials",
         "TlsError": "tls",
         "ConnectionLostError": "lost",
         "BudgetExceededError": "budget",
+        "UnansweredError": "unanswered",
     }
 
 

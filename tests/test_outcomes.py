@@ -43,11 +43,11 @@ def test_network_trouble_is_logged_once_and_its_end_too(clock, caplog):
     caplog.set_level(logging.INFO, logger="emitter")
     peer = ScriptedPeer()
     bench = Bench(peer, clock)
-    bench.flusher._endpoint = type(bench.flusher._endpoint)("127.0.0.1", 1, "127.0.0.1:1", "/")
+    bench.flusher._link._endpoint = type(bench.flusher._link._endpoint)("127.0.0.1", 1, "127.0.0.1:1", "/")
     for _ in range(5):
         bench.record_and_flush()
         clock.now += 100
-    bench.flusher._endpoint = type(bench.flusher._endpoint)("127.0.0.1", peer.port, "x", "/")
+    bench.flusher._link._endpoint = type(bench.flusher._link._endpoint)("127.0.0.1", peer.port, "x", "/")
     bench.record_and_flush()
     peer.accept().answer(200)
     loops.run(bench.flusher.close(5.0))

@@ -10,6 +10,6 @@ if find_spec("aiohttp") is None:
     )
 
 from emitter.awaited.client import AwaitedEmitter
-from emitter.awaited.errors import RefusedError, UnansweredError
+from emitter.errors import RefusedError, UnansweredError
 
 __all__ = ["AwaitedEmitter", "RefusedError", "UnansweredError"]

@@ -18,8 +18,15 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
-from emitter.awaited.errors import RefusedError, UnansweredError
-from emitter.errors import AnswerError, ConnectError, ConnectionLostError, TlsError, UsageError
+from emitter.errors import (
+    AnswerError,
+    ConnectError,
+    ConnectionLostError,
+    RefusedError,
+    TlsError,
+    UnansweredError,
+    UsageError,
+)
 from emitter.transmit.cookies import CookieStore
 from emitter.transmit.http1 import Answer, Request, signature_fields
 

@@ -16,12 +16,12 @@ import random
 from typing import TYPE_CHECKING, NamedTuple
 
 from emitter import forking
-from emitter.awaited.errors import RefusedError
 from emitter.awaited.exchange import Body
 from emitter.back_off import BackOff
 from emitter.clocks import Clocks
-from emitter.errors import AnswerError, CredentialsError, NetworkError, PeerError, TlsError
+from emitter.errors import AnswerError, CredentialsError, NetworkError, PeerError, RefusedError, TlsError
 from emitter.outcomes import Flush, Ledger, Outcome, Stats, Verdict, Withheld
+from emitter.record.self_metrics import SelfMetrics
 from emitter.reports import Reports
 from emitter.sharing import Shared
 from emitter.transmit.delivery import Delivery
@@ -91,16 +91,7 @@ class AwaitedFlusher:
         self._jitter = jitter
         self._sleep = sleep
         self._reports = Reports(registry, settings, lambda body, gzip: _Message(bytes(body), gzip))
-        # Self-metrics, as every emitter has them: the receiver can tell how many reports it did not get.
-        self._flushes = registry.counter(
-            "emitter.flushes", unit="{report}", description="Reports attempted, this one included.", own=True
-        ).bind()
-        self._failures = registry.counter(
-            "emitter.failures", unit="{report}", description="Reports that did not get as far as asked.", own=True
-        ).bind()
-        self._withheld = registry.counter(
-            "emitter.withheld", unit="{report}", description="Flushes that wrote no report.", own=True
-        ).bind()
+        self._own = SelfMetrics(registry)
         self._begin()
         forking.watch(self)
 
@@ -159,7 +150,7 @@ class AwaitedFlusher:
         if reason is not None:
             return self._withhold(reason, started)
         self._reported += 1
-        self._flushes.add()
+        self._own.flushes.add()
         answered: list[Answer] = []
         error: EmitterError | None = None
         complete = False
@@ -174,7 +165,7 @@ class AwaitedFlusher:
         except GeneratorExit:  # destroyed with its loop, or as a forked child's copy: nobody's flush any more
             raise
         except BaseException as unexpected:  # goes to the caller, but is counted all the same
-            self._failures.add()
+            self._own.failures.add()
             # Cancelled, or Ctrl-C: neither is an `Exception`.
             self._ledger.failed["defect" if isinstance(unexpected, Exception) else "cancelled"] += 1
             raise
@@ -198,7 +189,7 @@ class AwaitedFlusher:
 
     def _withhold(self, reason: Withheld, started: float) -> Flush:
         self._ledger.note_withheld(reason)
-        self._withheld.add()
+        self._own.withheld.add()
         return Flush(None, reason, None, 0, self._clock() - started, ())
 
     async def _deliver_all(
@@ -306,7 +297,7 @@ class AwaitedFlusher:
             ledger.last_error = error  # the verdict was counted, and logged with what to do about it
             self._back_off.fail(self._retry_after(answered[-1]))
         else:
-            self._failures.add()
+            self._own.failures.add()
             ledger.note_error(error)
             self._back_off.fail()
 
