@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -9,12 +10,27 @@ from emitter import Emitter
 from emitter.encode import ENCODERS
 from emitter.errors import ConfigurationError
 from emitter.settings import Settings
+from emitter.testing import LambdaContext
+from examples.local_aggregator import LocalAggregator
 
 ENDPOINT = "https://metrics.example.com/v1/metrics"
 README = Path(__file__).parent.parent.joinpath("README.md").read_text()
+
+
+def snippets(section: str) -> list[str]:
+    """The Python that a section shows, in order."""
+    return re.findall(r"```python\n(.*?)```", README.partition(f"\n## {section}")[2].partition("\n## ")[0], re.DOTALL)
+
+
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PYTHON = [snippet for snippet in SNIPPETS if "def handler" in snippet]
-(OWN_FORMAT,) = [snippet for snippet in SNIPPETS if "@as_encoder" in snippet]
+PYTHON = snippets("What it looks like")
+(OWN_FORMAT,) = snippets("Backends")
+(POWERTOOLS,) = snippets("Powertools")
+(SIGNED,) = snippets("Signed requests")
+SERVICES = snippets("Services that run on") + snippets("When to wait for the answer")
+ELSEWHERE = snippets("In Lambda") + snippets("Testing your metrics")
+"""Run by tests/examples/test_readme_lambda.py and tests/testing/test_readme.py."""
+
 BACKENDS = re.findall(r"^\| (.+?) \| `(\w+=.+?)`<br>`(\w+=.+?)`<br>`(\w+=.+?)` \|", README, re.MULTILINE)
 
 
@@ -66,9 +82,45 @@ def test_a_format_of_ones_own_runs(peer):
     assert request.body.endswith(b"orders,3\r\n")
 
 
+def test_powertools_metrics_are_reported(peer, monkeypatch):
+    """As the README shows them."""
+    monkeypatch.setenv("EMITTER_ENDPOINT", peer.endpoint)
+    namespace: dict[str, object] = {}
+    exec(POWERTOOLS, namespace)  # noqa: S102
+    result = namespace["handler"]({}, LambdaContext())
+    body = peer.accept().read_request().body
+    namespace["metrics"].provider.emitter.close_sync(timeout=0.0)
+
+    assert result == {"statusCode": 200}
+    assert b"ServerlessAirline.Orders" in body
+    assert b"ServerlessAirline.Payment" in body
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=["at intervals", "with answers"])
+async def test_a_service_counts_an_order(service, tmp_path):
+    """At its end at the latest, with the real receiver."""
+    async with LocalAggregator(tmp_path / "metrics.sqlite3") as aggregator:
+        code = service.replace(ENDPOINT, aggregator.endpoint)
+        await asyncio.to_thread(exec, code, {"__name__": "__main__"})
+        counted = (await aggregator.settled({"checkout": 1}))["checkout"]["sums"]["orders"]
+
+    assert ENDPOINT in service
+    assert counted == 1
+
+
+def test_a_signed_emitter_can_be_made(monkeypatch):
+    """In Lambda's environment; nothing is connected to for that."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    namespace: dict[str, object] = {}
+    exec(SIGNED, namespace)  # noqa: S102
+
+    assert "aps-workspaces" in repr(namespace["metrics"])
+
+
 def test_every_snippet_of_the_readme_is_run():
-    """By one of the tests above."""
-    assert sorted([*PYTHON, OWN_FORMAT]) == sorted(SNIPPETS)
+    """By one of the tests above, or where it is said."""
+    assert sorted([*PYTHON, OWN_FORMAT, POWERTOOLS, SIGNED, *SERVICES, *ELSEWHERE]) == sorted(SNIPPETS)
 
 
 @pytest.mark.parametrize(("backend", "lines"), [(row[0], row[1:]) for row in BACKENDS])
