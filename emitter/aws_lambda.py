@@ -30,9 +30,12 @@ __all__ = ["Policy", "wait_for", "wrap_handler"]
 _MARGIN = 0.05
 """Seconds of an invocation's time that no flush takes: the runtime still has to hand over the result."""
 
+_FOR_EVER_MS = 1e10
+"""Milliseconds, some months: no invocation lasts that long, and nobody's clock can wait for much longer."""
+
 
 class Policy:
-    """How a handler is to be flushed; see `Emitter.lambda_handler`."""
+    """How a handler is to be flushed; see `Emitter.lambda_handler`."""  # no dataclass: `import emitter` loads this
 
     def __init__(
         self, *, timeout: float, delivery: Delivery, every: float, timeout_guard: bool, flush_at_sigterm: bool
@@ -63,18 +66,19 @@ def wrap_handler(
 
     def invoke(event: Any, context: Any) -> Any:
         flusher = current()
-        disarm = invocations.begin(flusher, context)
+        invocation = object()
         started = perf_counter()
         succeeded = False
         try:
+            invocations.begin(invocation, flusher, context)
+            started = perf_counter()
             result = handler(event, context)
             if hasattr(result, "__await__"):
                 result = wait_for(result)
             succeeded = True
             return result
         finally:
-            disarm()
-            invocations.end(flusher, context, perf_counter() - started, succeeded=succeeded)
+            invocations.end(invocation, flusher, context, perf_counter() - started, succeeded=succeeded)
 
     return update_wrapper(invoke, handler)
 
@@ -115,28 +119,30 @@ class _Invocations:
                 "faas.timeouts", unit="{timeout}", description="Number of invocation timeouts."
             ).bind()
             self._guard = Guard(policy.timeout + _MARGIN, self._flush_before_timeout)
-        if policy.flush_at_sigterm:
+        if policy.flush_at_sigterm and not current().disabled:
             from emitter import termination
 
             termination.watch(meter, self._close_at_sigterm)
 
-    def begin(self, flusher: Flusher, context: Any) -> Callable[[], object]:
-        """What comes before the handler; what is to be called right after it is returned."""
+    def begin(self, invocation: object, flusher: Flusher, context: Any) -> None:
+        """What comes before the handler."""
         with _nothing_raised("what comes before the handler"):
-            if not self._loop.inside():  # if so, the flush at the end says what to do about it
-                self._loop.run(flusher.freshen())
+            self._cold_starts.add(next(flusher.cold_start, 0))
             left = _seconds_left(context)
-            if self._guard is not None and left is not None:
-                return self._guard.arm(left)
-        return _nothing
+            if self._guard is not None and left is not None and not flusher.disabled:
+                self._guard.arm(invocation, left)
+        with _nothing_raised("looking after the connection"):
+            if not self._loop.inside():  # if so, the flush at the end says what to do about it
+                self._loop.run(flusher.freshen(every=self._policy.every))
 
-    def end(self, flusher: Flusher, context: Any, seconds: float, *, succeeded: bool) -> None:
+    def end(self, invocation: object, flusher: Flusher, context: Any, seconds: float, *, succeeded: bool) -> None:
         """What comes after the handler."""
         policy = self._policy
         with _nothing_raised("the flush at the end of the invocation"):
+            if self._guard is not None:
+                self._guard.disarm(invocation)
             self._duration.record(seconds)
             (self._succeeded if succeeded else self._failed).add()
-            self._cold_starts.add(next(flusher.cold_start, 0))
             self._loop.refuse_inside_loop("flush()")
             budget = _clipped(policy.timeout, _seconds_left(context))
             self._loop.run(flusher.flush(budget, policy.delivery, every=policy.every))
@@ -153,13 +159,15 @@ class _Invocations:
         """In a thread of its own."""
         with _nothing_raised("the flush at SIGTERM"):
             self._call_last()
+            flusher = self._current()
             # The process ends right after it, and its connections with it: whoever takes a request drops it if its
             # client has gone before the answer. So this one is waited for.
-            self._loop.run(self._current().close(seconds))
+            self._loop.run(flusher.close(seconds, report=flusher.has_news))
 
     def _call_last(self) -> None:
         for call in self._last_calls:
-            call()
+            with _nothing_raised("what is called last"):
+                call()
 
 
 def _clipped(timeout: float, left: float | None) -> float:
@@ -172,12 +180,8 @@ def _seconds_left(context: Any) -> float | None:
         left = context.get_remaining_time_in_millis()
     except Exception:  # noqa: BLE001  whatever stands in for the context is the user's own
         return None
-    # A mock's result may pass for any number.
-    return left / 1e3 if isinstance(left, (int, float)) else None
-
-
-def _nothing() -> None:
-    """What comes after a handler whose time nobody watches."""
+    # A mock's result may pass for any number; and whoever says "for ever" has no end to look to.
+    return left / 1e3 if isinstance(left, (int, float)) and abs(left) < _FOR_EVER_MS else None
 
 
 class _nothing_raised:  # noqa: N801  reads as what it is: a statement

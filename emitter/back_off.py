@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
 
     from emitter.clocks import Clocks
 
-__all__ = ["LONGEST_RETRY_AFTER", "BackOff"]
+__all__ = ["LONGEST_RETRY_AFTER", "BackOff", "chance"]
 
 _FIRST, _LONGEST = 1.0, 60.0
 """Seconds within which the next attempt falls by chance, "full jitter": doubled with each failure in a row. Chance
@@ -17,6 +18,11 @@ keeps a fleet of sandboxes that failed together from coming back together."""
 
 LONGEST_RETRY_AFTER = 3_600.0
 """Seconds: whoever asks to be left alone for longer is asked again after an hour."""
+
+
+def chance() -> float:
+    """From 0 up to 1. Asks the system: the state of a generator would be the same in all clones of a snapshot."""
+    return int.from_bytes(os.urandom(6), "big") / 2**48
 
 
 class BackOff:

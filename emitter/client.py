@@ -24,8 +24,8 @@ DEFAULT_CONNECT_TIMEOUT = 2.0
 """Seconds to open a connection ahead of time, or to close one in order: nobody waits for either."""
 
 _INIT_TIMEOUT = 1.0
-"""Seconds of the INIT phase that an endpoint from which nothing comes back may cost. Opening goes on after that, while
-the first invocation's handler works."""
+"""Seconds of the INIT phase, or before a snapshot, that an endpoint from which nothing comes back may cost. Opening
+goes on after that, while the first invocation's handler works."""
 
 
 class Emitter(Meter):
@@ -56,11 +56,14 @@ class Emitter(Meter):
             a `*` at the end stands for anything. They are learned from answers and go out with later reports.
         idle_limit: Seconds without a report after which the connection is replaced.
         age_limit: Seconds after which the connection is replaced.
-        strict: Whether a flush raises what went wrong instead of returning it. For tests.
+        strict: Whether a flush raises what went wrong instead of returning it. For tests; a decorated handler raises
+            nothing even then.
 
     Attributes:
-        last_calls: Called before a flush that a handler does not know of, shortly before a timeout or at SIGTERM, each
-            in a thread other than the handler's: for whoever records only when the handler has ended.
+        last_calls: Called before a flush that a handler does not know of, shortly before a timeout, at SIGTERM (both in
+            threads other than the handler's) or before a snapshot: for whoever records only when a handler has ended.
+        at_restart: Called when it begins anew as another sandbox, after a fork, after a restore, or in a test: for
+            whoever keeps what is not recorded yet. In a forked child no lock may be taken there.
 
     Raises:
         ConfigurationError: What was wrong, where it came from, and what was expected.
@@ -111,8 +114,9 @@ class Emitter(Meter):
             idle_limit=idle_limit,
             age_limit=age_limit,
         )
-        self._strict = strict
-        self._prepared = False
+        self._strict = settings.checked_switch(strict, "strict")
+        self._connected_in_init = False
+        self._connects: bool | None = None  # whether any handler is to; None: there is none
         self.last_calls: list[Callable[[], object]] = []
         self._loops = loop
         loop.prepare()
@@ -122,8 +126,9 @@ class Emitter(Meter):
         super().__init__(
             Registry(resource, series_limit=series_limit, tick_nano=encoding.tick_nano, names=encoding.names)
         )
+        self.at_restart = self._registry.at_restart
         self._flusher = Flusher(self._registry, self._settings)
-        snap_start.watch(self._flusher, os.environ)
+        snap_start.watch(self._before_snapshot, self._after_restore, os.environ)
         living.note(self)
 
     def __repr__(self) -> str:
@@ -271,14 +276,26 @@ class Emitter(Meter):
     def _prepare_in_init(self, *, connect: bool) -> None:
         import os
 
+        self._connects = connect or bool(self._connects)
         phase = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "")  # unset outside Lambda, in unit tests for one
-        if self._prepared or not phase:  # by another handler; once is enough, above all if nobody answers
-            return
-        self._prepared = True
-        if connect and phase != "snap-start" and not self._loops.inside():  # somebody's own runtime has one perhaps
+        # Not in a loop that runs, of a runtime of one's own. And once is enough, above all if nobody answers.
+        if connect and phase not in {"", "snap-start"} and not self._loops.inside() and not self._connected_in_init:
+            self._connected_in_init = True
             self.connect_sync(timeout=_INIT_TIMEOUT)
-        else:
+        elif phase:
             self._flusher.prepare()  # under SnapStart this will be in the snapshot, where a connection would be dead
+
+    def _before_snapshot(self) -> None:
+        for call in self.last_calls:
+            call()
+        # What INIT has recorded goes out under the identity of INIT: no sandbox will have it.
+        self._loops.run(self._flusher.close(_INIT_TIMEOUT, report=self._flusher.has_news))
+
+    def _after_restore(self) -> None:
+        self._flusher.after_fork()
+        if self._connects is not False:
+            # In a thread: all hooks together have 10 s, after which Lambda gives the sandbox up.
+            self._loops.run(self._flusher.freshen())
 
     def _timeout(self, timeout: float | None) -> float:
         return self._settings.timeout if timeout is None else self._check.checked_timeout(timeout)

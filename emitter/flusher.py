@@ -7,11 +7,10 @@ an emitter is made, so this module, and not `client`, is where everything heavy 
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from emitter import forking
-from emitter.back_off import BackOff
+from emitter.back_off import BackOff, chance
 from emitter.clocks import Clocks
 from emitter.errors import BudgetExceededError, ConnectError, ConnectionLostError, NetworkError, PeerError, TlsError
 from emitter.link import Link
@@ -37,11 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Flusher"]
 
 
-def _random() -> float:
-    """From 0 up to 1. Asks the system: the state of a generator would be the same in all clones of a snapshot."""
-    return int.from_bytes(os.urandom(6), "big") / 2**48
-
-
 class Flusher:
     """Gets the totals of one registry to one endpoint.
 
@@ -58,7 +52,7 @@ class Flusher:
         settings: Settings,
         *,
         clocks: Clocks | None = None,
-        jitter: Callable[[], float] = _random,
+        jitter: Callable[[], float] = chance,
     ) -> None:
         self._registry = registry
         self._settings = settings
@@ -89,7 +83,7 @@ class Flusher:
         self._fruitless = 0  # connections in a row that were lost without a single answer
         self._one_by_one = False  # whether the requests of a divided report wait for one another's answers
         self._early: list[Verdict] = []  # what was harvested before a flush, for the next one to tell
-        self._last: Moment | None = None  # when the last report was made
+        self._last: Moment | None = None  # when the last report was written
         self.cold_start = iter((1,))  # yields once: for the first invocation, whichever handler it is of
 
     def after_fork(self) -> None:
@@ -118,7 +112,7 @@ class Flusher:
         started = self._clock()
         if self._settings.disabled:
             return self._withhold(Withheld.DISABLED, started)
-        if every and self._last is not None and self._clocks.since(self._last) < every:
+        if self._too_early(every):
             return self._withhold(Withheld.INTERVAL, started)
         flush = await self._shared.run(
             lambda: self._report(started, timeout, wanted, last=last),
@@ -127,19 +121,27 @@ class Flusher:
         )
         return self._withhold(Withheld.BUSY, started) if flush is None else flush
 
+    def _too_early(self, every: float) -> bool:
+        return every > 0 and self._last is not None and self._clocks.since(self._last) < every
+
     def prepare(self) -> None:
         """Read the trust store, which takes longer than any budget, if the endpoint is https."""
         if not self._settings.disabled:
             with contextlib.suppress(TlsError):  # it fails again at the next handshake, which counts it
                 self._link.prepare()
 
-    async def freshen(self) -> None:
-        """Begin to replace a connection that cannot be used again, in a thread, and wait for nothing."""
+    async def freshen(self, *, every: float = 0.0) -> None:
+        """Begin to replace a connection that cannot be used again, in a thread, and wait for nothing.
+
+        Args:
+            every: As for the flush that follows: while that would be withheld, nothing is begun.
+        """
 
         async def work() -> None:
             self._early += self._harvest()
             if self._link.connection is None:
-                self._link.go_ahead(anew=not self._network.waiting and not self._receiver.waiting)
+                waiting = self._network.waiting or self._receiver.waiting or self._too_early(every)
+                self._link.go_ahead(anew=not waiting)
 
         if not self._settings.disabled:
             await self._shared.run(work, lambda _: False, timeout=0.0)
@@ -166,9 +168,14 @@ class Flusher:
         return self._link.connection is not None and self._link.connection.ended is None
 
     @property
+    def disabled(self) -> bool:
+        """Whether it does nothing at all."""
+        return self._settings.disabled
+
+    @property
     def has_news(self) -> bool:
-        """Whether anything was recorded that no report has told."""
-        return self._registry.changed and self._registry.recorded
+        """Whether anything was recorded that no report has told, as far as is known."""
+        return self._registry.recorded and (self._registry.changed or self._accepted < self._reported)
 
     async def close(self, timeout: float, *, report: bool = True) -> None:
         """A last report, if it is asked for, then an orderly close; see `Emitter.close`."""
@@ -196,7 +203,6 @@ class Flusher:
                 self._note_undelivered(timeout)
             return self._withhold(reason, started, verdicts)
         self._reported += 1
-        self._last = self._clocks.now()
         self._own.flushes.add()
         deadline = started + timeout
         request_bytes = 0
@@ -357,6 +363,7 @@ class Flusher:
     def _settle(self, reached: Delivery | None, error: NetworkError | None, request_bytes: int, timeout: float) -> None:
         ledger = self._ledger
         if reached is not None:
+            self._last = self._clocks.now()
             ledger.bytes += request_bytes
             ledger.transmitted += reached >= Delivery.TRANSMITTED
         if error is None:

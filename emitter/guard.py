@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from emitter import forking
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Guard"]
+
+_LIMIT_NAP = 3600.0
+"""Seconds after which the thread looks again in any case: a system cannot wait for as long as somebody may say."""
 
 
 class Guard:
@@ -40,28 +42,29 @@ class Guard:
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def arm(self, left: float) -> Callable[[], object]:
+    def arm(self, invocation: object, left: float) -> None:
         """Act unless the invocation is over in time.
 
         Args:
+            invocation: What it is disarmed by.
             left: Seconds until Lambda ends it.
-
-        Returns:
-            What to call when the invocation is over.
 
         Raises:
             RuntimeError: No thread can be started.
         """
-        token = object()
         end = time.monotonic() + left
         at = end - min(self._lead, left / 2)
-        self._armed[token] = at, end
+        self._armed[invocation] = at, end
         if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, name="emitter-guard", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._watch, name="emitter-guard", daemon=True)
+            thread.start()
+            self._thread = thread  # if it could not be started, the next invocation tries again
         elif at < self._looks_at:
             self._woken.set()
-        return partial(self._armed.pop, token, None)
+
+    def disarm(self, invocation: object) -> None:
+        """It is over, whether it was armed or not."""
+        self._armed.pop(invocation, None)
 
     def _watch(self) -> None:
         while True:
@@ -69,10 +72,10 @@ class Guard:
             self._looks_at = self._next()
             # Looked at again after it was said: whoever arms in between sees that, or is seen here.
             until = min(self._looks_at, self._next())
-            self._woken.wait(None if until == math.inf else max(0.0, until - time.monotonic()))
+            self._woken.wait(min(_LIMIT_NAP, max(0.0, until - time.monotonic())))
             now = time.monotonic()
-            for token, (at, end) in list(self._armed.items()):
-                if at <= now and self._armed.pop(token, None) is not None:
+            for invocation, (at, end) in list(self._armed.items()):
+                if at <= now and self._armed.pop(invocation, None) is not None:
                     self._act(end - now)
 
     def _next(self) -> float:

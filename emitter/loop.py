@@ -156,7 +156,5 @@ def _run_in_passing_loop(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
     try:
         return _run_in(loop, coroutine)
     finally:
-        loop.run_until_complete(
-            loop.shutdown_asyncgens()
-        )  # and transports that were given up close
+        loop.run_until_complete(loop.shutdown_asyncgens())  # and transports that were given up close
         loop.close()

@@ -285,6 +285,10 @@ def _signer(
 ) -> Signer | None:
     if signer is None:
         return None
+    if isinstance(signer, type):
+        raise ConfigurationError(
+            f"signer is the class {signer.__name__}; expected an object of it: {signer.__name__}()"
+        )
     if not callable(getattr(signer, "sign", None)) or not callable(getattr(signer, "check", None)):
         raise ConfigurationError(
             f"signer is a {type(signer).__name__}, which lacks a method `check` or `sign`; expected one such as "

@@ -13,19 +13,16 @@ and "Improving startup performance with SnapStart"; `botocore.credentials.Refres
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import re
 import threading
 import time
-import weakref
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from emitter import forking
-from emitter.back_off import BackOff
+from emitter import forking, snap_start
+from emitter.back_off import BackOff, chance
 from emitter.clocks import Clocks
 from emitter.errors import ConfigurationError, CredentialsError
 from emitter.settings import checked_timeout
@@ -159,7 +156,7 @@ class SigV4:
         self._targets: dict[str, _Target] = {}
         self._restart()
         forking.watch(self)
-        _watch_restores(self._restart, os.environ)
+        snap_start.watch(None, self._restart, os.environ)
 
     def __repr__(self) -> str:
         return f"<SigV4 service={self._service!r} region={self._region!r}>"
@@ -176,7 +173,7 @@ class SigV4:
     def after_fork(self) -> None:
         """Go on without a thread that fetches: in a forked child there is none, whoever holds the lock."""
         self._busy = threading.Lock()
-        self._back_off = BackOff(self._clocks, random.random)
+        self._back_off = BackOff(self._clocks, chance)
 
     def check(self, url: str) -> None:
         """Find out whether requests to a URL can be signed, credentials aside.
@@ -253,6 +250,9 @@ class SigV4:
             self._fail(f"no thread could be started to fetch them ({error})")
             busy.release()
             return None
+        except BaseException:  # interrupted: the next one tries again
+            busy.release()
+            raise
         return thread
 
     def _fetch(self, busy: threading.Lock) -> None:
@@ -306,20 +306,6 @@ def _canonical_query(query: str) -> str:
 
 def _encoded(text: str) -> str:
     return quote(unquote_to_bytes(text), safe="-_.~")
-
-
-def _watch_restores(restart: Callable[[], None], environment: Mapping[str, str]) -> None:
-    """Begin anew after each restore, if this is the INIT phase before a snapshot."""
-    if environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        with contextlib.suppress(ImportError):  # that it is missing, the emitter says
-            # The hooks are kept for ever, a signer need not be.
-            import_module("snapshot_restore_py").register_after_restore(_call, weakref.WeakMethod(restart))
-
-
-def _call(known: weakref.WeakMethod[Callable[[], None]]) -> None:
-    restart = known()
-    if restart is not None:
-        restart()
 
 
 # What follows is the edge to botocore, which has no types.

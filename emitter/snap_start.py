@@ -1,4 +1,4 @@
-"""Owns what a snapshot of the sandbox does to an emitter. Knows nothing of how reports get out.
+"""Owns the hooks around a snapshot of the sandbox. Knows nothing of what is done in them.
 
 Lambda's SnapStart runs INIT once, takes a snapshot, and makes every sandbox of that one. Whatever is meant to be
 unique, an instance id or a connection, would be the same in all of them.
@@ -12,21 +12,21 @@ import logging
 import weakref
 from typing import TYPE_CHECKING
 
-from emitter import loop
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
-    from emitter.flusher import Flusher
-
-__all__ = ["PATIENCE", "watch"]
-
-PATIENCE = 2.0
-"""Seconds for each hook, at most: both are billed, and all hooks of a restore have 10 s together."""
+__all__ = ["watch"]
 
 
-def watch(flusher: Flusher, environment: Mapping[str, str]) -> None:
-    """Tell it of the snapshot and of the restore, if this is the INIT phase before one."""
+def watch(before: Callable[[], object] | None, after: Callable[[], object], environment: Mapping[str, str]) -> None:
+    """Call these before the snapshot and after each restore, if this is the INIT phase of such a function.
+
+    Args:
+        before: A method, whose object is kept alive by others, if at all; `None`: nothing.
+        after: The same.
+        environment: What it is set to.
+    """
     if environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
         return
     try:
@@ -37,25 +37,16 @@ def watch(flusher: Flusher, environment: Mapping[str, str]) -> None:
             "snapshot-restore-py to the function"
         )
         return
-    known = weakref.ref(flusher)  # the hooks are kept for ever, an emitter need not be
-    hooks.register_before_snapshot(_told, known, _before_snapshot)
-    hooks.register_after_restore(_told, known, _after_restore)
+    # The hooks are kept for ever, an emitter need not be.
+    if before is not None:
+        hooks.register_before_snapshot(_told, weakref.WeakMethod(before))
+    hooks.register_after_restore(_told, weakref.WeakMethod(after))
 
 
-def _told(known: weakref.ref[Flusher], what: Callable[[Flusher], None]) -> None:
-    flusher = known()
-    if flusher is not None:
+def _told(method: weakref.WeakMethod[Callable[[], Any]]) -> None:
+    call = method()
+    if call is not None:
         try:
-            what(flusher)
+            call()
         except Exception:  # a hook that raises ends the sandbox; the network raises nothing, so it is worth a trace
             logging.getLogger("emitter").exception("the hook of SnapStart failed")
-
-
-def _before_snapshot(flusher: Flusher) -> None:
-    # What INIT has recorded goes out under the identity of INIT: no sandbox will have it.
-    loop.run(flusher.close(PATIENCE, report=flusher.has_news))
-
-
-def _after_restore(flusher: Flusher) -> None:
-    flusher.after_fork()
-    loop.run(flusher.connect(PATIENCE))

@@ -59,52 +59,63 @@ class _Termination:
 
     def after_fork(self) -> None:
         """In a child: its own socket and thread; a signal for the child must not wake the parent."""
+        inherited = self._ours.fileno()
         self._ours.close()
         self._theirs.close()
         self._begin()
-        self._listen()
+        self._listen(inherited)
 
     def _begin(self) -> None:
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
-        self._flushed = threading.Event()
-        self._handled = self._woken = False
+        # A bare lock, held until all are flushed: an `Event` takes a lock of its own while it is waited for, which a
+        # second signal in the middle of that would wait for in vain.
+        self._flushing = threading.Lock()
+        self._flushing.acquire()
+        self._handling = self._handled = False
+        self._quiet_until = 0.0
 
-    def _listen(self) -> None:
+    def _listen(self, inherited: int = -1) -> None:
         threading.Thread(
-            target=self._wait, args=(self._theirs, self._flushed), name="emitter-sigterm", daemon=True
+            target=self._wait, args=(self._theirs, self._flushing), name="emitter-sigterm", daemon=True
         ).start()
-        # In a child that was forked by another thread this is the main thread by now.
-        with contextlib.suppress(ValueError):
+        # In a child that was forked by another thread this is the main thread by now; and what was somebody else's
+        # descriptor may be closed.
+        with contextlib.suppress(ValueError, OSError):
             before = signal.set_wakeup_fd(self._ours.fileno(), warn_on_full_buffer=False)
-            if before not in {-1, self._ours.fileno()}:
+            if before not in {-1, inherited}:
                 signal.set_wakeup_fd(before)  # somebody else's: an event loop's; then the handler has to do
 
-    def _wait(self, theirs: socket.socket, flushed: threading.Event) -> None:
-        with contextlib.suppress(OSError):  # closed, by a fork
-            while signal.SIGTERM not in theirs.recv(1):  # one byte for each signal: its number
-                pass
-            threads = [threading.Thread(target=flush, args=(PATIENCE,), daemon=True) for flush in self.flushes.values()]
+    def _wait(self, theirs: socket.socket, flushing: threading.Lock) -> None:
+        while signal.SIGTERM not in theirs.recv(1):  # one byte for each signal: its number
+            pass
+        try:
+            threads = [
+                threading.Thread(target=flush, args=(PATIENCE,), daemon=True) for flush in list(self.flushes.values())
+            ]
             for thread in threads:
                 thread.start()
             deadline = time.monotonic() + PATIENCE + _MARGIN
             for thread in threads:
                 thread.join(max(0.0, deadline - time.monotonic()))
-        flushed.set()
-        # The kernel may have given the signal to any thread, and a main thread that sleeps in a lock (the stock
-        # runtime's, from Python 3.12 on) is only woken to run its handler by a signal of its own.
-        if not self._handled:
-            self._woken = True
-            signal.pthread_kill(cast("int", threading.main_thread().ident), signal.SIGTERM)
+        finally:
+            flushing.release()
+            # The kernel may have given the signal to any thread, and a main thread that sleeps in a lock (the stock
+            # runtime's, from Python 3.12 on) is only woken to run its handler by a signal of its own. If the handler is
+            # somebody else's by now, who knows nothing of us, it was called for the first one.
+            if not self._handled and signal.getsignal(signal.SIGTERM) == self._handle:
+                signal.pthread_kill(cast("int", threading.main_thread().ident), signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        woken, self._woken = self._woken, False
-        if self._handled and woken:
-            return  # woken for what it had just begun by itself
-        self._handled = True
+        if self._handling or time.monotonic() < self._quiet_until:
+            return  # once more in the middle of it, or woken for what was just done
+        self._handling = self._handled = True
         with contextlib.suppress(OSError):  # full of signals: then this one is not needed
             self._ours.send(bytes([number]))  # once more, in case somebody else has the wakeup descriptor
-        self._flushed.wait(PATIENCE + _MARGIN)
+        if self._flushing.acquire(timeout=PATIENCE + 2 * _MARGIN):
+            self._flushing.release()
+        self._quiet_until = time.monotonic() + _MARGIN
+        self._handling = False
         if callable(self._before):
             self._before(number, frame)
         elif self._before == signal.SIG_DFL:

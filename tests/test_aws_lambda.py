@@ -4,6 +4,8 @@ import asyncio
 import functools
 import inspect
 import logging
+import signal
+import sys
 import threading
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -327,3 +329,92 @@ def test_a_forked_child_is_a_cold_start_of_its_own(metrics, recorder):
         .point
         == 1
     )
+
+
+def test_an_invocation_that_times_out_has_told_its_cold_start(metrics, recorder):
+    """The guard's report is the last of that sandbox, and a first invocation is the likeliest to time out."""
+    reported = threading.Event()
+    metrics.last_calls.append(reported.set)
+
+    @metrics.lambda_handler(timeout_guard=True)
+    def handler(event, context):
+        assert reported.wait(5)
+        metrics.flush_sync()  # waits for the guard's
+        return recorder.totals["faas.coldstarts"], recorder.totals["faas.timeouts"]
+
+    assert handler({}, Context(60)) == (1, 1)
+
+
+def test_somebody_who_fails_at_the_last_call_costs_no_report(metrics, recorder, caplog):
+    """It is logged, and the totals leave."""
+    reported = threading.Event()
+    metrics.last_calls += [lambda: 1 / 0, reported.set]
+
+    @metrics.lambda_handler(timeout_guard=True)
+    def handler(event, context):
+        assert reported.wait(5)
+        metrics.flush_sync()
+        return recorder.totals["faas.timeouts"]
+
+    assert handler({}, Context(60)) == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_an_invocation_is_guarded_whatever_became_of_its_connection(metrics, monkeypatch, caplog):
+    """The one has nothing to do with the other."""
+    reported = threading.Event()
+    metrics.last_calls.append(reported.set)
+
+    @metrics.lambda_handler(timeout_guard=True)
+    def handler(event, context):
+        assert reported.wait(5)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(metrics._flusher, "freshen", lambda **_: 1 / 0)
+        handler({}, Context(60))
+
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_an_interrupt_before_the_handler_leaves_nothing_armed(metrics, monkeypatch):
+    """The invocation is over, and nobody is to take it for timed out."""
+
+    def interrupt(**_):
+        raise KeyboardInterrupt
+
+    handler = metrics.lambda_handler(timeout_guard=True)(lambda event, context: None)
+    guard = inspect.getclosurevars(handler).nonlocals["invocations"]._guard
+    with monkeypatch.context() as broken:
+        broken.setattr(metrics._flusher, "freshen", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            handler({}, Context(60_000))
+
+    assert guard._armed == {}
+
+
+@pytest.mark.parametrize("left", [float("inf"), float("nan"), 1e16, sys.maxsize])
+def test_a_context_that_knows_no_end_is_not_watched(metrics, left):
+    """People's local contexts say such things."""
+    handler = metrics.lambda_handler(timeout_guard=True)(lambda event, context: "done")
+
+    assert handler({}, Context(left)) == "done"
+    assert metrics.stats.transmitted == 1
+
+
+def test_a_disabled_emitter_does_nothing_at_all(peer, monkeypatch):
+    """No thread, no signal's handler, nothing that only the main thread may do."""
+    monkeypatch.setenv("EMITTER_DISABLED", "true")
+    before = signal.getsignal(signal.SIGTERM), threading.active_count()
+    results = []
+
+    def elsewhere():
+        metrics = Emitter(peer.endpoint)
+        handler = metrics.lambda_handler(timeout_guard=True, flush_at_sigterm=True)(lambda event, context: "done")
+        results.append(handler({}, Context(60_000)))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join(5)
+
+    assert results == ["done"]
+    assert (signal.getsignal(signal.SIGTERM), threading.active_count()) == before

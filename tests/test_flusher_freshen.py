@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -120,6 +121,42 @@ def test_a_disabled_emitter_opens_nothing(peer, clock):
     freshen(bench)
 
     assert not peer.has_another_connection()
+
+
+def test_nothing_is_opened_for_a_flush_that_would_be_withheld(bench, peer, clock):
+    """Where an interval is asked for, to spare the receiver."""
+    close_behind_its_back(bench, peer)
+    loops.run(bench.flusher.freshen(every=60.0))
+    assert bench.flusher._link.opening is None
+    clock.now += 60
+    loops.run(bench.flusher.freshen(every=60.0))
+
+    peer.accept()
+
+
+def test_an_interval_does_not_hold_up_a_report_that_failed(bench, peer, clock):
+    """It trades freshness for requests, and a request that never went out was none."""
+    port = peer.port
+    peer.close()
+    bench.record_and_flush()
+    clock.now += 3
+    with closing(ScriptedPeer(port=port)) as again:
+        assert bench.flush(every=60.0).delivery is Delivery.TRANSMITTED
+        again.accept()
+
+
+def test_what_failed_behind_a_handler_is_told_while_backing_off(bench, peer):
+    """The reason, and not merely that it was given up."""
+    close_behind_its_back(bench, peer, answered=False)
+    peer.close()
+    freshen(bench)
+    wait_for_the_thread()
+    bench.flusher._network.fail()
+    bench.orders.add()
+    flush = bench.flush()
+
+    assert flush.withheld is Withheld.BACKING_OFF
+    assert "refused" in str(bench.stats.last_error)
 
 
 def test_a_flush_that_comes_too_early_is_withheld(bench, peer, clock):

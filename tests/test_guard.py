@@ -32,7 +32,7 @@ def acts():
 
 def test_it_acts_before_the_time_is_over(acts):
     """By the lead that was asked for."""
-    acts.guard.arm(LEAD + 0.02)
+    acts.guard.arm(1, LEAD + 0.02)
 
     assert 0 < acts.next() <= LEAD
 
@@ -40,7 +40,7 @@ def test_it_acts_before_the_time_is_over(acts):
 def test_an_invocation_that_has_less_than_the_lead_has_half_of_it_first(acts):
     """Otherwise a function with a short time-out would be taken for timed out at its start."""
     started = time.monotonic()
-    acts.guard.arm(LEAD)
+    acts.guard.arm(1, LEAD)
 
     assert acts.next() <= LEAD / 2
     assert time.monotonic() - started >= LEAD / 2
@@ -48,8 +48,9 @@ def test_an_invocation_that_has_less_than_the_lead_has_half_of_it_first(acts):
 
 def test_one_that_ends_in_time_is_left_alone(acts):
     """Another, armed after it, is acted upon: so the thread was awake after the time of the first."""
-    acts.guard.arm(LEAD + 0.01)()
-    acts.guard.arm(LEAD + 0.02)
+    acts.guard.arm(1, LEAD + 0.01)
+    acts.guard.disarm(1)
+    acts.guard.arm(2, LEAD + 0.02)
     acts.next()
 
     assert acts.left.empty()
@@ -57,12 +58,12 @@ def test_one_that_ends_in_time_is_left_alone(acts):
 
 def test_it_acts_once_for_each(acts):
     """Whatever else is armed meanwhile; one that has less time than those before it is acted upon first."""
-    late = acts.guard.arm(60.0)
-    acts.guard.arm(LEAD + 0.04)
-    acts.guard.arm(LEAD + 0.02)
+    acts.guard.arm(1, 60.0)
+    acts.guard.arm(2, LEAD + 0.04)
+    acts.guard.arm(3, LEAD + 0.02)
     acts.next()
     acts.next()
-    late()
+    acts.guard.disarm(1)
 
     assert acts.left.empty()
     assert acts.guard._armed == {}
@@ -77,38 +78,63 @@ def test_there_is_one_thread_and_none_until_it_is_needed():
     before = len(guards())
     acts = Acts()
     assert len(guards()) == before
-    for _ in range(3):
-        acts.guard.arm(60.0)()
+    for number in range(3):
+        acts.guard.arm(number, 60.0)
+        acts.guard.disarm(number)
 
     assert len(guards()) == before + 1
 
 
 def test_arming_wakes_the_thread_only_if_it_would_sleep_for_too_long(acts):
     """That is what makes it cheap: each invocation's end is later than the one before it."""
-    acts.guard.arm(LEAD + 0.01)
+    acts.guard.arm(1, LEAD + 0.01)
     acts.next()
-    acts.guard.arm(60.0)  # nothing is armed any more, so the thread sleeps until it is woken
+    acts.guard.arm(2, 60.0)  # nothing is armed any more, so the thread sleeps until it is woken
     deadline = time.monotonic() + PATIENCE
     while acts.guard._woken.is_set():
         assert time.monotonic() < deadline, "the thread has not heard"
-    for _ in range(10):
-        acts.guard.arm(61.0)
+    for number in range(10):
+        acts.guard.arm(number, 61.0)
 
     assert not acts.guard._woken.is_set()
 
 
 def test_a_forked_child_watches_for_itself(acts):
     """A fork takes no thread along, and the parent's invocation is not the child's."""
-    acts.guard.arm(60.0)
+    acts.guard.arm(1, 60.0)
     child = os.fork()
     if child == 0:
         acted = False
         try:
             fired = threading.Event()
             acts.guard._act = lambda left: fired.set()
-            acts.guard.arm(LEAD)
+            acts.guard.arm(2, LEAD)
             acted = fired.wait(PATIENCE) and not acts.guard._armed
         finally:
             os._exit(not acted)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_thread_that_could_not_be_started_is_tried_again(acts, monkeypatch):
+    """A limit of the system leaves one invocation unguarded, and not the rest of the sandbox's life."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            acts.guard.arm(1, LEAD)
+    acts.guard.disarm(1)
+    acts.guard.arm(2, LEAD)
+
+    assert acts.next() <= LEAD / 2
+
+
+def test_it_can_wait_for_longer_than_a_system_can(acts):
+    """It looks again every now and then."""
+    acts.guard.arm(1, 1e12)
+    acts.guard.arm(2, LEAD)
+
+    assert acts.next() <= LEAD / 2

@@ -94,6 +94,7 @@ ALLOWED: dict[str, set[str]] = {
         "emitter.errors",
         "emitter.forking",
         "emitter.settings",
+        "emitter.snap_start",
     },
     "emitter.outcomes": {"emitter.errors", "emitter.transmit.delivery"},
     "emitter.reports": {
@@ -125,7 +126,7 @@ ALLOWED: dict[str, set[str]] = {
     "emitter.meter": {"emitter.record.instruments", "emitter.record.registry"},
     # The life of a sandbox.
     "emitter.guard": {"emitter.forking"},
-    "emitter.snap_start": {"emitter.flusher", "emitter.loop"},
+    "emitter.snap_start": set(),
     "emitter.termination": {"emitter.errors", "emitter.forking"},
     "emitter.aws_lambda": {
         "emitter.errors",
@@ -174,6 +175,7 @@ ALLOWED: dict[str, set[str]] = {
         "emitter.forking",
         "emitter.loop",
         "emitter.meter",
+        "emitter.settings",
     },
     # The same reports, waited for.
     "emitter.awaited.*": {

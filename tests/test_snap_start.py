@@ -9,7 +9,7 @@ import pytest
 import snapshot_restore_py
 from awslambdaric import lambda_runtime_hooks_runner
 
-from emitter import Emitter
+from emitter import ConnectError, Emitter
 from tests.flushing import next_totals, totals
 from tests.scripted_peer import PATIENCE
 
@@ -112,7 +112,32 @@ def test_an_endpoint_that_is_down_delays_and_breaks_nothing(metrics, peer, caplo
     lambda_runtime_hooks_runner.run_before_snapshot()
     lambda_runtime_hooks_runner.run_after_restore()
 
+    assert isinstance(metrics.flush_sync().error, ConnectError)
     assert metrics.stats.failed == {"connect": 1}
+
+
+@pytest.mark.parametrize("connect", [False, True])
+def test_whoever_is_not_to_connect_does_not_after_a_restore_either(metrics, peer, connect):
+    """It was said once, to the decorator."""
+    metrics.lambda_handler(connect=connect)(lambda event, context: None)
+    lambda_runtime_hooks_runner.run_before_snapshot()
+    lambda_runtime_hooks_runner.run_after_restore()
+
+    assert (metrics._flusher._link.opening is not None) is connect
+
+
+def test_who_records_late_is_asked_before_the_snapshot_and_told_of_the_restore(metrics, snapshot):
+    """What waits with him belongs to INIT, and to no sandbox."""
+    orders = metrics.counter("orders")
+    told = []
+    metrics.last_calls.append(lambda: orders.add(5))
+    metrics.at_restart.append(lambda: told.append("anew"))
+    report, _ = snapshot()
+    assert told == []
+    lambda_runtime_hooks_runner.run_after_restore()
+
+    assert totals(report)["orders"] == 5
+    assert told == ["anew"]
 
 
 def test_hooks_keep_no_emitter_alive(peer, monkeypatch):

@@ -158,6 +158,85 @@ print(os.waitpid(child, 0)[1], metrics.stats.flushes, flush=True)
     assert ended == f"{signal.SIGTERM.value} 1"
 
 
+def test_a_child_that_has_recorded_nothing_makes_no_series(run, peer):
+    """Workers of a pool end by this signal: a report of zeros from each would be a sandbox for nothing."""
+    sandbox = run("""
+child = os.fork()
+if child == 0:
+    print("child", flush=True)
+    signal.pause()
+print(child, flush=True)
+print(os.waitpid(child, 0)[1], flush=True)
+""")
+    pid = next(int(line) for line in (sandbox.said(), sandbox.said()) if line != "child")
+    os.kill(pid, signal.SIGTERM)
+
+    assert sandbox.said() == str(signal.SIGTERM.value)
+    assert not peer.has_another_connection()
+
+
+def test_a_child_has_a_descriptor_of_its_own_to_be_woken_by(run, peer):
+    """Also if its number is another: the parent's is closed there, and may be anybody's by then."""
+    sandbox = run(
+        """
+for each in low:
+    each.close()
+child = os.fork()
+if child == 0:
+    from emitter import termination
+    (mine,) = termination._termination
+    print(signal.set_wakeup_fd(-1) == mine._ours.fileno(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+""",
+        before="low = [open(os.devnull) for _ in range(4)]",
+    )
+
+    assert sandbox.said() == "True"
+
+
+def test_a_handler_that_came_later_is_called_once(run):
+    """Somebody who does not chain knows nothing of us; a second signal would mean more to him than the first."""
+    sandbox = run("""
+calls = []
+signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))
+print("later", flush=True)
+while metrics.stats.transmitted < 2:
+    time.sleep(0.001)
+for thread in threading.enumerate():
+    if thread.name == "emitter-sigterm":
+        thread.join()
+print(len(calls), flush=True)
+""")
+    assert sandbox.said() == "later"
+    sandbox.process.send_signal(signal.SIGTERM)
+
+    assert sandbox.said() == "1"
+
+
+def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(run):
+    """Supervisors send more than one: the process ends all the same, once its report has left."""
+    sandbox = run("""
+from emitter import termination
+(mine,) = termination._termination
+held = mine._flushing
+class Twice:
+    def acquire(self, timeout):
+        signal.raise_signal(signal.SIGTERM)
+        return held.acquire(timeout=timeout)
+    def release(self):
+        held.release()
+mine._flushing = Twice()
+print("set", flush=True)
+signal.pause()
+""")
+    sandbox.said()
+    status = sandbox.terminate()
+
+    assert [sandbox.orders(), sandbox.orders()] == [1, 2]
+    assert status == -signal.SIGTERM
+
+
 def test_it_has_to_be_asked_for_in_the_main_thread(peer):
     """Python lets nobody else handle a signal; the error says what to do."""
     caught = []

@@ -12,12 +12,11 @@ What may be posted again, and when:
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING, NamedTuple
 
 from emitter import forking
 from emitter.awaited.exchange import Body
-from emitter.back_off import BackOff
+from emitter.back_off import BackOff, chance
 from emitter.clocks import Clocks
 from emitter.errors import AnswerError, CredentialsError, NetworkError, PeerError, RefusedError, TlsError
 from emitter.outcomes import Flush, Ledger, Outcome, Stats, Verdict, Withheld
@@ -49,10 +48,6 @@ _ADVICE = {
 _NOT_NOW = frozenset([429, 503])
 """What a receiver says that has not looked at the report."""
 
-_RANDOM = random.SystemRandom()
-"""Asks the system: the state of any other generator would be the same in all clones of a snapshot."""
-
-
 _Outcome = Answer | NetworkError | PeerError
 
 
@@ -80,7 +75,7 @@ class AwaitedFlusher:
         exchange: Exchange,
         *,
         clocks: Clocks | None = None,
-        jitter: Callable[[], float] = _RANDOM.random,
+        jitter: Callable[[], float] = chance,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._registry = registry

@@ -63,6 +63,10 @@ class Registry:
         tick_nano: How far apart the times of snapshots are at least, in nanoseconds.
         names: The names under which the receiver will know a metric; no two metrics may share one.
         clock_ns: Nanoseconds since 1970.
+
+    Attributes:
+        instance_id: `service.instance.id`.
+        at_restart: Called at the end of each `restart`.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Registry:
         self._metrics: tuple[Metric, ...] = ()
         self._order: list[Series] = []
         self._given = resource
+        self.at_restart: list[Callable[[], object]] = []
         self._become()
 
     def _become(self) -> None:
@@ -118,6 +123,8 @@ class Registry:
             for series in instrument._series.values():  # noqa: SLF001
                 series.restart()
         self._become()
+        for call in self.at_restart:
+            call()
 
     @property
     def changed(self) -> bool:

@@ -54,7 +54,7 @@ class InMemoryFlusher(Flusher):
     def prepare(self) -> None:
         """There is nothing to be trusted."""
 
-    async def freshen(self) -> None:
+    async def freshen(self, *, every: float = 0.0) -> None:
         """There is no connection to be replaced."""
 
     async def connect(self, timeout: float) -> bool:  # noqa: ARG002  nothing here takes time

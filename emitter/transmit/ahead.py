@@ -47,9 +47,8 @@ class Ahead:
             poll.register(sock, select.POLLIN)
         for sock in writable:
             poll.register(sock, select.POLLOUT)
-        ready = poll.poll(
-            math.ceil(seconds * 1e3)
-        )  # whole milliseconds; rounded up, or the last one would be spun away
+        # Whole milliseconds; rounded up, or the last one would be spun away.
+        ready = poll.poll(math.ceil(seconds * 1e3))
         return any(descriptor == self._theirs.fileno() for descriptor, _ in ready)
 
     def stop(self) -> None:

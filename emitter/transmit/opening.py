@@ -94,6 +94,7 @@ class Opening:
         self._sockets: set[socket.socket] = set()  # all that are open, for `disown`
         self._way = self._go()
         self._opened: Connection | None = None
+        self._failed: ConnectError | None = None  # in a thread, where there was nobody to be told
         self._ahead: Ahead | None = None
 
     @property
@@ -129,7 +130,7 @@ class Opening:
         return self._opened
 
     def _go_on(self, ahead: Ahead) -> None:
-        with contextlib.suppress(ConnectError):  # whoever comes back for it begins a new one, which says more
+        try:
             while not self.stale:
                 wait = self._step()
                 if wait is None:
@@ -137,6 +138,8 @@ class Opening:
                 nap = _LIMIT_NAP if wait.until is None else min(_LIMIT_NAP, wait.until - self._clocks.monotonic())
                 if ahead.stopped(wait.readable, wait.writable, max(0.0, nap)):
                     return
+        except ConnectError as error:
+            self._failed = error  # for whoever comes back for it
 
     async def finish(self, deadline: float) -> Connection:
         """Go on until the connection is open.
@@ -174,7 +177,7 @@ class Opening:
             if opened.value is not None:
                 self._opened = opened.value
             elif self._opened is None:
-                raise ConnectError(self._host, self._port, "it was given up before") from None
+                raise self._failed or ConnectError(self._host, self._port, "it was given up before") from None
             return None
         except OSError as error:
             raise self._refused(error) from error
