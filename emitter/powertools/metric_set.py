@@ -27,6 +27,8 @@ from aws_lambda_powertools.metrics.functions import (
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf import exceptions
 from aws_lambda_powertools.warnings import PowertoolsUserWarning
 
+from emitter.powertools.checks import checked_dimensions
+
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping
@@ -96,7 +98,7 @@ class MetricSet:
         self.default_dimensions = {}
         self._timestamp_refused = False
         self._reset()
-        self.set_default_dimensions(**(default_dimensions or {}))
+        self.set_default_dimensions(**checked_dimensions(default_dimensions))
 
     def _reset(self) -> None:
         # Reentrant: a finaliser that adds may run in the very thread that holds it.

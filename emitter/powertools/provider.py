@@ -7,19 +7,28 @@ import functools
 import json
 import logging
 import warnings
+import weakref
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import SchemaValidationError
 from aws_lambda_powertools.metrics.provider import BaseProvider
+from aws_lambda_powertools.metrics.provider.base import reset_cold_start_flag_provider
 
 from emitter import forking
 from emitter.client import Emitter
 from emitter.errors import ConfigurationError
 from emitter.loop import inside
+from emitter.powertools.checks import (
+    check_options,
+    check_settings,
+    checked_dimensions,
+    checked_emitter,
+    checked_text,
+)
 from emitter.powertools.environment import chosen, disabled, function_name
 from emitter.powertools.logged import Invoked, logged
 from emitter.powertools.metric_set import LIMIT_VALUES, MetricSet, Taken, Value
-from emitter.powertools.totals import Totals, full_name
+from emitter.powertools.totals import LIMIT_SHOWN, Totals, full_name
 from emitter.powertools.units import MEASURES
 
 if TYPE_CHECKING:
@@ -63,7 +72,7 @@ class EmitterProvider(MetricSet, BaseProvider):
     Args:
         emitter: Whose totals they become. `None`: one that is made here, of `settings` and the environment.
         namespace: Stands, with a dot, before the name of each metric. `None`: `POWERTOOLS_METRICS_NAMESPACE`, else
-            nothing does.
+            nothing does, and the log says so once. Empty: nothing does.
         service: The dimension `service` of each metric. `None`: `POWERTOOLS_SERVICE_NAME`, else they have none.
         default_dimensions: As for `set_default_dimensions`.
         function_name: The dimension `function_name` of the metric `ColdStart`. `None`:
@@ -75,8 +84,9 @@ class EmitterProvider(MetricSet, BaseProvider):
         service: As above; may be changed at any time.
 
     Raises:
-        ConfigurationError: As for `Emitter`; or an emitter was given together with settings; or
-            `POWERTOOLS_METRICS_DISABLED` or `POWERTOOLS_DEV` is neither true nor false.
+        ConfigurationError: As for `Emitter`; or an argument makes no sense, also where metrics are disabled; or an
+            emitter was given together with settings; or `POWERTOOLS_METRICS_DISABLED` or `POWERTOOLS_DEV` is neither
+            true nor false.
     """
 
     def __init__(
@@ -93,16 +103,21 @@ class EmitterProvider(MetricSet, BaseProvider):
             raise ConfigurationError(
                 f"EmitterProvider was given an emitter and {', '.join(sorted(settings))}; expected one or the other"
             )
+        check_settings(settings, disabled=disabled())
         super().__init__(default_dimensions)
-        self.namespace = chosen(namespace, "POWERTOOLS_METRICS_NAMESPACE")
-        self.service = chosen(service, "POWERTOOLS_SERVICE_NAME")
-        self._function_name = function_name
+        self.namespace = chosen(checked_text(namespace, "namespace"), "POWERTOOLS_METRICS_NAMESPACE")
+        self.service = chosen(checked_text(service, "service"), "POWERTOOLS_SERVICE_NAME")
+        self._function_name = checked_text(function_name, "function_name")
         self._running = 0
+        self._decorates = False
+        self._namespace_missed = False
+        self._unsettled_told = False
         self._settings = {"service": service, **settings}
-        self._made = None if emitter is None else self._joined(emitter)
+        self._made = None if emitter is None else self._joined(checked_emitter(emitter))
         if not disabled():
             self._emitting()  # made now, which in Lambda is the INIT phase
         forking.watch(self)
+        _living.add(self)
 
     @property
     def emitter(self) -> Emitter:
@@ -121,14 +136,20 @@ class EmitterProvider(MetricSet, BaseProvider):
 
     def _joined(self, emitter: Emitter) -> tuple[Emitter, Totals]:
         emitter.last_calls.append(self._interrupt)
+        emitter.at_restart.append(self._begin_anew)
         return emitter, Totals(emitter)
 
     def after_fork(self) -> None:
         """Go on as a sandbox of its own, in a forked child: what was added belongs to the parent."""
-        self._reset()
+        self._begin_anew()
         self._running = 0
+
+    def _begin_anew(self) -> None:
+        """Another sandbox begins, or a test: what was added belongs to the one before. An invocation goes on."""
+        self._reset()  # replaces the lock: in a forked child some other thread's may hold it for ever
         if self._made is not None:
-            self._made[1].after_fork()
+            self._made[1].begin_anew()
+        reset_cold_start_flag_provider()  # type: ignore[no-untyped-call]  # Powertools' own
 
     def add_metric(
         self, name: str, unit: MetricUnit | str, value: float, resolution: MetricResolution | int = 60
@@ -249,10 +270,11 @@ class EmitterProvider(MetricSet, BaseProvider):
             **options: What `Emitter.lambda_handler` takes: `timeout`, `delivery` and so on.
 
         Raises:
-            ConfigurationError: The decorated object cannot be called, or an option makes no sense.
+            ConfigurationError: The decorated object cannot be called, or an option makes no sense; also where
+                metrics are disabled.
         """
-        if default_dimensions:
-            self.set_default_dimensions(**default_dimensions)
+        check_options(options)
+        self.set_default_dimensions(**checked_dimensions(default_dimensions))
         if lambda_handler is None:
             return functools.partial(
                 self.log_metrics,
@@ -260,6 +282,7 @@ class EmitterProvider(MetricSet, BaseProvider):
                 raise_on_empty_metrics=raise_on_empty_metrics,
                 **options,
             )
+        self._decorates = True
         end = functools.partial(self._end, cold_start=capture_cold_start_metric, never_empty=raise_on_empty_metrics)
         invoked = Invoked(self._begin, end)
         return logged(lambda_handler, invoked, functools.partial(self._decorated, options))
@@ -286,6 +309,7 @@ class EmitterProvider(MetricSet, BaseProvider):
             self._record(taken)
             if taken.empty and not never_empty:
                 warnings.warn(_NOTHING_TO_PUBLISH, stacklevel=2)
+            _tell_of_unsettled()
         except Exception:
             # A mistake in the code around us, or a warning that is to be an error: the handler has its own result.
             _logger.exception("what an invocation has added could not be counted")
@@ -297,10 +321,43 @@ class EmitterProvider(MetricSet, BaseProvider):
         if disabled():
             return
         namespace = self.namespace if namespace is None else namespace
+        if namespace is None and taken.values and not self._namespace_missed:
+            self._namespace_missed = True
+            _logger.warning(
+                "the metric %r has no namespace: give EmitterProvider(namespace=...), an empty one if there is to be "
+                "none, or set POWERTOOLS_METRICS_NAMESPACE. Metrics(namespace=..., service=...) keeps both to itself",
+                taken.values[0].name[:LIMIT_SHOWN],
+            )
         self._emitting()[1].record(taken.values, self._attributes(taken.dimensions), namespace)
         # Where it was with CloudWatch: in the log. It is there to be searched for; for a metric it has too many values.
         if taken.metadata and _logger.isEnabledFor(logging.INFO):
             _logger.info("metadata of the metrics: %s", json.dumps(taken.metadata, default=str))
 
+    def _tell_if_unsettled(self) -> None:
+        if self._decorates or self._unsettled_told or disabled():
+            return
+        waiting = len(self.look().values)
+        if waiting:
+            self._unsettled_told = True
+            _logger.warning(
+                "the provider of namespace %r and service %r holds values (%d), and no log_metrics of its own counts "
+                "them when the handler ends: share one provider among modules, or call flush_metrics() of this one",
+                self.namespace,
+                self.service,
+                waiting,
+            )
+
     def _attributes(self, dimensions: Mapping[str, str]) -> dict[str, str]:
         return {"service": str(self.service), **dimensions} if self.service else dict(dimensions)
+
+
+_living: weakref.WeakSet[EmitterProvider] = weakref.WeakSet()
+
+
+def _tell_of_unsettled() -> None:
+    """Log once of each provider that holds values at the end of an invocation, and has no handler that counts them.
+
+    All `Metrics` of Powertools' own share what they hold, so working code may make one in each module.
+    """
+    for provider in [*_living]:
+        provider._tell_if_unsettled()  # noqa: SLF001  one of us

@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
     Record = Callable[[float, Mapping[str, str]], None]
 
-__all__ = ["Totals", "full_name"]
+__all__ = ["LIMIT_SHOWN", "Totals", "full_name"]
 
 _LIMIT_TOLD = 100
 """Of how many metrics the log says that a value was refused: names without end are not to fill the memory."""
+
+LIMIT_SHOWN = 80
+"""Characters of a metric's name in the log."""
+
+_LIMIT_ERROR = 250
+"""Characters of an error in the log: it repeats the name, of whatever length."""
 
 _IN_BRACES = re.compile(r"\{[^}]*\}")
 _logger = logging.getLogger("emitter.powertools")
@@ -48,8 +54,8 @@ class Totals:
         self._lock = threading.RLock()  # reentrant: a finaliser may record in the very thread that holds it
         self.refused = 0
 
-    def after_fork(self) -> None:
-        """Go on in a forked child, where whoever held the lock does not exist."""
+    def begin_anew(self) -> None:
+        """Go on as another sandbox: in a forked child perhaps, where whoever held the lock does not exist."""
         self._lock = threading.RLock()
         self.refused = 0
 
@@ -99,8 +105,8 @@ class Totals:
                 "a value of the metric %r was refused: %s. From now on such values are only counted, in "
                 "powertools.refused. If the metric may go down, make it before, with emitter.up_down_counter() for "
                 "what is counted or emitter.gauge() for what is measured",
-                name,
-                error,
+                name[:LIMIT_SHOWN],
+                str(error)[:_LIMIT_ERROR],
             )
 
 

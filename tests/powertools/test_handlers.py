@@ -190,7 +190,7 @@ def test_a_peer_that_is_gone_breaks_no_handler(peer, caplog):
     endpoint = peer.endpoint
     peer.close()
     emitter = Emitter(endpoint, timeout=0.05)
-    metrics = Metrics(provider=EmitterProvider(emitter))
+    metrics = Metrics(provider=EmitterProvider(emitter, namespace=""))
 
     @metrics.log_metrics
     def handler(event, context):
