@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
 
-import pytest
-
-from emitter import ConfigurationError, CredentialsError, Emitter
 from emitter import loop as loops
 from emitter.outcomes import Verdict, Withheld
 from emitter.transmit.delivery import Delivery
@@ -123,28 +119,6 @@ def test_a_disabled_emitter_opens_nothing(peer, clock):
     assert not peer.has_another_connection()
 
 
-def test_nothing_is_opened_for_a_flush_that_would_be_withheld(bench, peer, clock):
-    """Where an interval is asked for, to spare the receiver."""
-    close_behind_its_back(bench, peer)
-    loops.run(bench.flusher.freshen(every=60.0))
-    assert bench.flusher._link.opening is None
-    clock.now += 60
-    loops.run(bench.flusher.freshen(every=60.0))
-
-    peer.accept()
-
-
-def test_an_interval_does_not_hold_up_a_report_that_failed(bench, peer, clock):
-    """It trades freshness for requests, and a request that never went out was none."""
-    port = peer.port
-    peer.close()
-    bench.record_and_flush()
-    clock.now += 3
-    with closing(ScriptedPeer(port=port)) as again:
-        assert bench.flush(every=60.0).delivery is Delivery.TRANSMITTED
-        again.accept()
-
-
 def test_what_failed_behind_a_handler_is_told_while_backing_off(bench, peer):
     """The reason, and not merely that it was given up."""
     close_behind_its_back(bench, peer, answered=False)
@@ -159,127 +133,31 @@ def test_what_failed_behind_a_handler_is_told_while_backing_off(bench, peer):
     assert "refused" in str(bench.stats.last_error)
 
 
-def test_a_flush_that_comes_too_early_is_withheld(bench, peer, clock):
-    """And counted with its reason; its totals go out with the one that comes in time."""
+def test_a_receiver_that_asked_to_be_left_alone_is_not_connected_to(bench, peer, clock):
+    """`Retry-After` is meant for connections too: a fleet that comes at each invocation is what it cannot bear."""
     bench.record_and_flush()
     other_end = peer.accept()
-    clock.now += 4.9
-    bench.orders.add()
-    early = bench.flush(every=5.0)
-    clock.now += 0.1
-    late = bench.flush(every=5.0)
+    other_end.read_request()
+    other_end.answer(503, "Retry-After: 60", "Connection: close")
+    bench.wait_for_input()
+    freshen(bench)
 
-    assert early.withheld is Withheld.INTERVAL
-    assert late.withheld is None
-    assert next_totals(other_end)["orders"] == 1
-    second = next_totals(other_end)
-    assert (second["orders"], second["emitter.withheld"]) == (2, 1)
-
-
-def test_the_last_flush_waits_for_no_interval(bench, peer):
-    """Nor does one of which nobody has said so."""
-    bench.record_and_flush()
-    bench.orders.add()
-    bench.flush(every=60.0)
-    bench.orders.add()
-
-    assert bench.flush().withheld is None
-    assert bench.stats.withheld == {Withheld.INTERVAL: 1}
+    assert bench.flusher._link.connection is None
+    assert bench.flusher._link.opening is None
+    assert not peer.has_another_connection()
+    clock.now += 61
+    freshen(bench)
+    peer.accept()
 
 
-def test_an_interval_is_measured_by_the_clock_that_says_more(bench, peer, clock):
-    """A sandbox that was frozen for an hour reports at once, though its own clock stood still."""
-    bench.wall = clock.now
-    bench.record_and_flush()
-    bench.wall += 3_600
-    bench.orders.add()
+async def test_while_a_flush_is_at_work_nothing_is_freshened(bench):
+    """Two would open two connections, or take one out of each other's hands."""
+    found = []
 
-    assert bench.flush(every=5.0).withheld is None
+    async def flush():
+        await bench.flusher.freshen()
+        found.append(bench.flusher._link.opening)
 
+    await bench.flusher._shared.run(flush, lambda _: False, timeout=0.0)
 
-class Signer:
-    """Signs with what the test says; keeps what it was asked to sign."""
-
-    def __init__(self, fields) -> None:
-        self.fields = fields
-        self.asked = []
-
-    def check(self, url) -> None:
-        self.asked.append(url)
-
-    def sign(self, method, url, headers, body):
-        self.asked.append((method, url, dict(headers), bytes(body)))
-        if isinstance(self.fields, Exception):
-            raise self.fields
-        return self.fields
-
-
-def test_what_a_signer_says_is_in_the_request(peer):
-    """It is given what goes out: address, fields, and the very body."""
-    signer = Signer({"Authorization": "secret", "X-Amz-Date": "today"})
-    metrics = Emitter(f"{peer.endpoint}?a=b", signer=signer, headers={"X-Team": "shop"}, compress=False)
-    flush = metrics.flush_sync(timeout=5)
-    request = peer.accept().read_request()
-    metrics.close_sync(timeout=0)
-
-    assert flush.error is None
-    assert (request.headers[b"authorization"], request.headers[b"x-amz-date"]) == (b"secret", b"today")
-    assert signer.asked[0] == f"{peer.endpoint}?a=b"
-    method, url, headers, body = signer.asked[1]
-    assert (method, url, body) == ("POST", f"{peer.endpoint}?a=b", request.body)
-    signed = {name.lower().encode(): value.encode() for name, value in headers.items()}
-    assert signed.items() <= request.headers.items()
-    assert {b"host", b"content-type", b"x-team"} <= signed.keys()
-
-
-def test_a_signer_is_told_that_the_body_is_compressed(peer):
-    """And signs it as it goes out."""
-    signer = Signer({"Authorization": "secret"})
-    metrics = Emitter(peer.endpoint, signer=signer)
-    for number in range(300):
-        metrics.counter("orders").add(channel=str(number))
-    metrics.flush_sync(timeout=5)
-    request = peer.accept().read_request()
-    metrics.close_sync(timeout=0)
-
-    assert signer.asked[1][2]["Content-Encoding"] == "gzip"
-    assert signer.asked[1][3] == request.body
-
-
-def test_without_credentials_the_totals_are_kept(peer):
-    """It is trouble of the network: told by the flush, and over with the next that can be signed."""
-    signer = Signer(CredentialsError("there are none"))
-    metrics = Emitter(peer.endpoint, signer=signer)
-    metrics.counter("orders").add()
-    flush = metrics.flush_sync(timeout=5)
-    signer.fields = {"Authorization": "secret"}
-    failed = dict(metrics.stats.failed)
-    metrics.close_sync(timeout=0.1)
-
-    assert isinstance(flush.error, CredentialsError)
-    assert failed == {"credentials": 1}
-    assert next_totals(peer.accept())["orders"] == 1
-
-
-def test_a_signature_cannot_break_the_request(peer):
-    """A line break in it would be a header, or a request, of somebody else's."""
-    metrics = Emitter(peer.endpoint, signer=Signer({"Authorization": "hush\r\nX: y"}))
-
-    with pytest.raises(ConfigurationError, match="'Authorization'") as refused:
-        metrics.flush_sync(timeout=5)
-    assert "hush" not in str(refused.value)
-    assert metrics.stats.failed == {"defect": 1}
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "arguments", "expected"),
-    [
-        ("http://x/", {"signer": object()}, "lacks a method"),
-        ("http://x/", {"signer": Signer({}), "headers": {"authorization": "Bearer x"}}, "both given; expected one"),
-        ("http://user:secret@x/", {"signer": Signer({})}, "both given; expected one"),
-    ],
-)
-def test_a_signer_that_cannot_work_is_refused(endpoint, arguments, expected):
-    """Where the emitter is made."""
-    with pytest.raises(ConfigurationError, match=expected):
-        Emitter(endpoint, **arguments)
+    assert found == [None]

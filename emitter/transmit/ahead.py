@@ -53,7 +53,7 @@ class Ahead:
 
     def stop(self) -> None:
         """Return once the thread has ended. It ends where it would have waited."""
-        with contextlib.suppress(OSError):  # it is full already, of earlier attempts that were interrupted
+        with contextlib.suppress(OSError):  # it was stopped before: an interrupt came on the way back
             self._ours.send(b"\0")
         self._thread.join()
         self.disown()

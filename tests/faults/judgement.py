@@ -5,10 +5,8 @@ Of times only the median is judged, and of memory only what grows with each invo
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from tests.faults.rows import Way
 from tests.faults.trial import BUDGET, INVOCATIONS, WATCHED
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ def complaints(row: Row, trial: Trial) -> list[str]:
         ),
         (trial.median <= _MOST_SECONDS, f"the median invocation took {trial.median * 1e3:.1f} ms"),
         (
-            trial.grown_blocks <= _MOST_GROWN_BLOCKS or _is_measured_with_threads(row),
+            trial.grown_blocks <= _MOST_GROWN_BLOCKS,
             f"{trial.grown_blocks} objects were left by {WATCHED} invocations",
         ),
         (trial.grown_bytes <= _MOST_GROWN_BYTES, f"{trial.grown_bytes} bytes were left by {WATCHED} invocations"),
@@ -112,8 +110,3 @@ def _of_counts(row: Row, trial: Trial) -> list[str]:
     if row.backs_off and trial.median > _FREE:
         found.append(f"the median invocation took {trial.median * 1e3:.1f} ms while backing off")
     return found
-
-
-def _is_measured_with_threads(row: Row) -> bool:
-    """Whether coverage is measured, which keeps some objects for each thread, where each lookup has a thread."""
-    return sys.gettrace() is not None and row.way is Way.NO_SUCH_NAME

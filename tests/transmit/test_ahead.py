@@ -37,6 +37,12 @@ async def finish(opening: Opening):
     return await opening.finish(time.monotonic() + PATIENCE)
 
 
+@pytest.fixture(autouse=True)
+def _alone():
+    """No thread of another test is at it any more."""
+    wait_for_the_thread()
+
+
 @pytest.fixture
 def tls_peer():
     """One that speaks TLS 1.3."""
