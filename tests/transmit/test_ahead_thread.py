@@ -13,7 +13,7 @@ from emitter.transmit.tls import TlsClient
 from tests.scripted_peer import PATIENCE
 from tests.transmit.connections import open_descriptors
 from tests.transmit.secrecy import CLIENT
-from tests.transmit.test_ahead import aheads
+from tests.transmit.test_ahead import _alone, aheads  # noqa: F401  the one is a fixture
 
 
 def test_a_stop_wakes_it_where_it_waits():
