@@ -85,7 +85,7 @@ class _Told:
         self._invoked.begin()
         try:
             result = self._handler(call.event, call.context, *call.args, **call.more)
-        except BaseException:
+        except BaseException:  # interrupted, too: what it has added counts
             self.failed(context)
             raise
         if hasattr(result, "__await__"):
@@ -114,7 +114,7 @@ class _Ending:
     def __await__(self) -> Generator[Any, Any, Any]:
         try:
             result = yield from self._result.__await__()
-        except BaseException:
+        except BaseException:  # cancelled, too: as above
             self._told.failed(self._context)
             raise
         self._told.succeeded(self._context)
