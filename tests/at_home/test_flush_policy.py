@@ -16,7 +16,9 @@ FUNCTION = """
 import os
 import signal
 import sys
-from emitter import Emitter
+from emitter import Emitter, termination
+
+termination.PATIENCE = 20.0  # nothing hangs on how quick a machine is
 
 if "EXTENSION" in os.environ:
     sys.path.append(os.environ["EXTENSION"])
@@ -59,6 +61,13 @@ LISTENS = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.12"}
 """By it the runtime client knows that it may wait in a thread, so that the main thread hears signals; from 3.12 on."""
 DEAF = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.11"}
 """Here it waits in C code in the main thread."""
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """From SIGTERM to SIGKILL there is more time than in Lambda, so that nothing hangs on how quick a machine is."""
+    monkeypatch.setattr("examples.local_lambda.sandbox._SHUTDOWN_SECONDS", 20.0)
+
 
 both = pytest.mark.parametrize("handler", ["handle", "handle_async"])
 
@@ -111,8 +120,9 @@ async def test_without_a_handler_of_before_sigterm_ends_the_process_after_the_fl
     assert sandbox.exit_code == -signal.SIGTERM
 
 
-async def test_on_python_3_11_between_invocations_sigterm_flushes_and_calls_nobody(function, receiver):
+async def test_on_python_3_11_between_invocations_sigterm_flushes_and_calls_nobody(function, receiver, monkeypatch):
     """The main thread waits in C and runs no handler until it is killed; the flush needs no main thread."""
+    monkeypatch.setattr("examples.local_lambda.sandbox._SHUTDOWN_SECONDS", 3.0)  # all of it passes
     env = {**EXTENDED, **DEAF, "HANDLED": "1"}
     async with function(FUNCTION, receiver.endpoint, env=env) as sandbox:
         for _ in range(3):

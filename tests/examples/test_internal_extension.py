@@ -48,6 +48,12 @@ def handler(event, context):
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="awslambdaric is Linux only")
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From SIGTERM to SIGKILL there is more time than in Lambda, so that little hangs on how quick a machine is."""
+    monkeypatch.setattr("examples.local_lambda.sandbox._SHUTDOWN_SECONDS", 3.0)
+
+
 class ExtensionsApi(ThreadingHTTPServer):
     """Lambda's Extensions API as an internal extension sees it, with the refusals of AWS's own emulator.
 

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="awslambdaric is Linux only")
 
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From SIGTERM to SIGKILL there is more time than in Lambda, so that little hangs on how quick a machine is."""
+    monkeypatch.setattr("examples.local_lambda.sandbox._SHUTDOWN_SECONDS", 3.0)
+
+
 ROOT = Path(__file__).parents[2]
 SECTION = ROOT.joinpath("README.md").read_text().partition("\n## In Lambda\n")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", SECTION, re.DOTALL)
