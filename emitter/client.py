@@ -243,8 +243,8 @@ class Emitter(Meter):
             handler: What Lambda calls with an event and a context.
             timeout: As for `flush`.
             delivery: As for `flush`.
-            connect: Whether the connection is opened here and now, if this is the INIT phase of a sandbox. Under
-                SnapStart it is opened after the restore instead.
+            connect: Whether the connection is opened here and now, if this is a sandbox of Lambda's. Under SnapStart
+                it is begun after the restore instead, in a thread.
             every: Seconds; a flush that comes earlier after the last report is withheld, its totals go out with a
                 later one. 0: each invocation has its report.
             timeout_guard: Whether an invocation that is about to time out is counted in `faas.timeouts`, and

@@ -21,8 +21,8 @@ _LIMIT_NAP = 3600.0
 class Guard:
     """A thread that acts shortly before an invocation times out, also when its handler blocks.
 
-    It is made when it is first needed. Arming and disarming it do not wake it, unless it would sleep for too long: it
-    sleeps until the time of some earlier invocation, finds that one over, and goes on to the time of the latest.
+    The thread is started when it is first needed. Arming and disarming do not wake it, unless it would sleep for too
+    long: it sleeps until the time of some earlier invocation, finds that one over, and goes on to the time of the latest.
 
     Args:
         lead: Seconds before the end at which it acts; half of the time there was, if that is less.

@@ -143,8 +143,7 @@ def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _Res
     try:
         task = loop.create_task(coroutine)  # a coroutine that gave way at `loop_needed` simply goes on here
         return loop.run_until_complete(task)
-    except BaseException:
-        # An interrupt (Ctrl-C, an alarm) may have come through the loop and left the task behind.
+    except BaseException:  # an interrupt (Ctrl-C, an alarm) may have come through the loop and left the task behind
         if task is not None and not task.done():
             task.cancel()
             loop.run_until_complete(asyncio.wait({task}, timeout=_PATIENCE))

@@ -117,7 +117,7 @@ class Store:
             self._connection = sqlite3.connect(database, isolation_level=None)
             try:
                 self._prepare()
-            except BaseException:
+            except BaseException:  # interrupted, too: nobody else will close it
                 self._connection.close()
                 raise
         except sqlite3.Error as error:

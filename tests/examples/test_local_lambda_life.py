@@ -85,7 +85,7 @@ def live(identifier):
     while True:
         status, _, event = ask(identifier)
         print(event["eventType"], event["requestId"], flush=True)
-        time.sleep(0.2)
+        time.sleep(0.2)  # its work: the sandbox must not be frozen in it
 
 def say_so(*_):
     print("SIGTERM", flush=True)
