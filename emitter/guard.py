@@ -22,7 +22,7 @@ class Guard:
     """A thread that acts shortly before an invocation times out, also when its handler blocks.
 
     The thread is started when it is first needed. Arming and disarming do not wake it, unless it would sleep for too
-    long: it sleeps until the time of some earlier invocation, finds that one over, and goes on to the time of the latest.
+    long: it sleeps until the time of some earlier invocation, finds that one over, and goes on to that of the latest.
 
     Args:
         lead: Seconds before the end at which it acts; half of the time there was, if that is less.
