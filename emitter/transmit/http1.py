@@ -224,9 +224,9 @@ class AnswerParser:
             if self._refusal is not None:
                 raise self._refusal from None
             raise AnswerError(f"not an HTTP/1.1 answer: {error}") from None
-        if self._head_bytes > LIMIT_HEAD_BYTES + len(data):
-            # Counted by what was fed, since llhttp keeps an unfinished field to itself; the last feed is let pass,
-            # because most of it may have been body.
+        if self._head_bytes > LIMIT_HEAD_BYTES:
+            # Counted by whole feeds, since llhttp keeps an unfinished field to itself. What shares a feed with the end
+            # of the answer before, or with its own, is not counted: so a head may have two feeds more than the limit.
             raise AnswerError(f"more than {LIMIT_HEAD_BYTES} bytes of headers")
 
     def end(self) -> None:

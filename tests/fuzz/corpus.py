@@ -42,6 +42,11 @@ CORPUS: dict[str, list[bytes]] = {
         b"\0\0HTTP/1.1 999 \xff\xfe\r\n\xff: \xff\r\n\r\n",
         b"\0\0HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
         b"\0\0HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        # A head that the limit just lets pass, and a last piece that is shorter than the others: broke the target,
+        # which allowed a head the length of whichever piece came last.
+        b"\x40\x10HTTP/1.1 200 OK\r\n<>X<>: 1 200 Oy\r\n\r\nwhich ends a little beyond a piece.",
+        # The same, with a head that ends one piece later.
+        b"\x40\x10HTTP/1.1 200 OK\r\n<>X<>: one field's value, of which there is\r\nY: another, as long\r\n\r\nbody",
     ],
     "cookies": [
         b"",
