@@ -70,7 +70,7 @@ class Signer(Protocol):
     """What signs requests, for receivers that take no others."""
 
     def check(self, url: str) -> None:
-        """Refuse what can never be signed. Called once, when an emitter is made.
+        """Refuse what can never be signed, and get ready for the rest. Called when an emitter that reports is made.
 
         Raises:
             ConfigurationError: What was wrong with the endpoint, and what was expected.

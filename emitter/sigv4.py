@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_WAIT", "REFRESH_WINDOW", "SigV4"]
 
 DEFAULT_WAIT = 2.0
-"""Seconds that making a signer waits for credentials at most. Lambda's endpoint for them answers in milliseconds, and
+"""Seconds that making an emitter waits for credentials at most. Lambda's endpoint for them answers in milliseconds, and
 INIT may take 10 s; what needs longer arrives while the handler works."""
 
 REFRESH_WINDOW = 900.0
@@ -116,9 +116,9 @@ class _Keys(NamedTuple):
 class SigV4:
     """Signs reports for AWS: Amazon Managed Prometheus, API Gateway and Lambda function URLs among others.
 
-    Make it at the top of the module, as the emitter itself: credentials are looked for at once, in a thread, and waited
-    for a little. From then on nothing here waits. Once they are about to expire, the next report that is signed has
-    them fetched anew in a thread. Emitters, threads and event loops may share one signer.
+    Make it at the top of the module, for the emitter: that has credentials looked for, in a thread, and waits a little
+    for them, unless it is disabled. From then on nothing here waits. Once they are about to expire, the next report
+    that is signed has them fetched anew in a thread. Emitters, threads and event loops may share one signer.
 
     Args:
         service: How signatures call the service: `"aps"`, `"execute-api"`, `"lambda"`. `None`: told from the host.
@@ -126,7 +126,7 @@ class SigV4:
         credentials: Gives botocore's credentials each time they are needed anew, as in
             `credentials=boto3.Session(profile_name="dev").get_credentials`. It is called in a thread. `None`: they are
             looked for where botocore and boto3 do.
-        wait: Seconds to wait for credentials while this is made; 0: not at all.
+        wait: Seconds to wait for credentials while an emitter is made with this; 0: not at all.
         clocks: Both clocks. For tests.
 
     Raises:
@@ -154,7 +154,7 @@ class SigV4:
         self._wait = checked_timeout(wait, "wait")
         self._clocks = clocks or Clocks()
         self._targets: dict[str, _Target] = {}
-        self._restart()
+        self._forget()
         forking.watch(self)
         snap_start.watch(None, self._restart, os.environ)
 
@@ -163,9 +163,16 @@ class SigV4:
 
     def _restart(self) -> None:
         """Look for credentials as if nobody had before: those from before a snapshot may be those of INIT, and old."""
+        self._forget()
+        if self._targets:
+            self._find()
+
+    def _forget(self) -> None:
         self._keys: _Keys | None = None
         self._problem = _NOT_YET
         self.after_fork()
+
+    def _find(self) -> None:
         thread = self._begin_to_fetch()
         if thread is not None:
             thread.join(self._wait)
@@ -176,16 +183,19 @@ class SigV4:
         self._back_off = BackOff(self._clocks, chance)
 
     def check(self, url: str) -> None:
-        """Find out whether requests to a URL can be signed, credentials aside.
+        """Get ready to sign requests to a URL: the first one has credentials looked for.
 
         Raises:
-            ConfigurationError: What cannot be told from it, and what to give.
+            ConfigurationError: What cannot be told from it, and what to give. That there are no credentials is left
+                to `sign` to say.
         """
         if url not in self._targets:
             self._targets[url] = self._target(url)
+            if self._keys is None:
+                self._find()
 
     def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> Mapping[str, str]:
-        """The header fields to add to a request. Waits for nothing.
+        """The header fields to add to a request. Waits for nothing, if the URL was checked before.
 
         Args:
             method: `POST`.

@@ -18,7 +18,7 @@ import snapshot_restore_py
 from awslambdaric.lambda_runtime_hooks_runner import run_after_restore
 from botocore.credentials import Credentials
 
-from emitter import NetworkError, sigv4
+from emitter import Emitter, NetworkError, sigv4
 from emitter.clocks import Clocks
 from emitter.errors import CredentialsError
 from emitter.sigv4 import REFRESH_WINDOW, SigV4
@@ -68,7 +68,10 @@ def in_container(container, wall, monkeypatch) -> CredentialsServer:
 
 
 def made(wall: Time, **more) -> SigV4:
-    return SigV4(clocks=Clocks(wall=wall), **more)
+    """A signer as an emitter has it."""
+    signer = SigV4(clocks=Clocks(wall=wall), **more)
+    signer.check(URL)
+    return signer
 
 
 def signed_by(signer: SigV4, wall: Time, *accounts) -> str:
@@ -312,6 +315,20 @@ class TestShortLived:
         for secret in (*in_container.latest[1:], in_container.token):
             assert secret not in caplog.text + repr(vars(signer))
 
+    def test_nobody_is_asked_for_what_is_not_needed(self, in_container, wall, monkeypatch):
+        """A test that imports a function whose emitter is disabled reaches for no network, and waits for none."""
+        signer = SigV4(clocks=Clocks(wall=wall))
+        monkeypatch.setenv("EMITTER_DISABLED", "true")
+        Emitter(URL, encoder="remote-write", signer=signer)
+        assert in_container.asked == 0
+
+        monkeypatch.delenv("EMITTER_DISABLED")
+        Emitter(URL, encoder="remote-write", signer=signer)
+        assert in_container.asked == 1
+
+        Emitter(URL.replace("ws-1", "ws-2"), encoder="remote-write", signer=signer)
+        assert in_container.asked == 1  # what it has is good for any URL
+
     def test_users_may_say_where_credentials_come_from(self, wall, fetched):
         """Those of another account, say, by a role that is assumed with boto3."""
         signer = made(wall, credentials=lambda: Credentials("ASIA1", "secret-1", "session-1"), wait=PATIENCE)
@@ -354,6 +371,14 @@ class TestRestore:
         fetched()
 
         assert signed_by(signer, wall, in_container.account(2)) == "ASIA2"
+
+    def test_a_signer_without_an_emitter_asks_nobody_in_the_restore(self, in_container, wall, restored):
+        """It would hold up the restore for nothing."""
+        signer = SigV4(clocks=Clocks(wall=wall))
+        restored()
+
+        assert in_container.asked == 0
+        assert signed_by(signer, wall, in_container.account(1)) == "ASIA1"
 
     def test_a_signer_that_nobody_has_any_more_is_not_kept_for_a_restore(self, wall, restored):
         """The runtime keeps its hooks for ever."""
