@@ -36,7 +36,7 @@ LIFE = 3600.0
 
 
 class Time:
-    """Wall time that passes only when a test says so; it begins now, since botocore looks at the real one."""
+    """Time that passes only when a test says so; it begins now, since botocore looks at the real wall."""
 
     def __init__(self) -> None:
         self.now = float(int(time.time()))
@@ -69,7 +69,7 @@ def in_container(container, wall, monkeypatch) -> CredentialsServer:
 
 def made(wall: Time, **more) -> SigV4:
     """A signer as an emitter has it."""
-    signer = SigV4(clocks=Clocks(wall=wall), **more)
+    signer = SigV4(clocks=Clocks(wall, wall), **more)
     signer.check(URL)
     return signer
 
@@ -317,7 +317,7 @@ class TestShortLived:
 
     def test_nobody_is_asked_for_what_is_not_needed(self, in_container, wall, monkeypatch):
         """A test that imports a function whose emitter is disabled reaches for no network, and waits for none."""
-        signer = SigV4(clocks=Clocks(wall=wall))
+        signer = SigV4(clocks=Clocks(wall, wall))
         monkeypatch.setenv("EMITTER_DISABLED", "true")
         Emitter(URL, encoder="remote-write", signer=signer)
         assert in_container.asked == 0
@@ -374,7 +374,7 @@ class TestRestore:
 
     def test_a_signer_without_an_emitter_asks_nobody_in_the_restore(self, in_container, wall, restored):
         """It would hold up the restore for nothing."""
-        signer = SigV4(clocks=Clocks(wall=wall))
+        signer = SigV4(clocks=Clocks(wall, wall))
         restored()
 
         assert in_container.asked == 0
