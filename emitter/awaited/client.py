@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -139,9 +140,11 @@ class AwaitedEmitter(Meter):
         """As `close`. What ended the block comes out unchanged."""
         try:
             await self.close()
-        except (NetworkError, PeerError):  # only if it is `strict`
+        except Exception as trouble:
             if error is None:
                 raise
+            if not isinstance(trouble, (NetworkError, PeerError)):  # which were logged, and come out if it is `strict`
+                logging.getLogger("emitter").exception("the last report could not be made")
 
     async def flush(self, *, timeout: float | None = None) -> Flush:
         """Get one report with all totals out, and wait until the receiver has said what it makes of them.

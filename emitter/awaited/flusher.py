@@ -218,13 +218,17 @@ class AwaitedFlusher:
         try:
             while True:
                 body = Body(message.body)
+                begun = self._clock()
                 outcome: _Outcome | None = None
                 try:
                     outcome = await self._attempt(body, message, deadline)
                 finally:  # after a cancellation too
                     written = written or self._may_count(body, outcome)
+                now = self._clock()
                 pause = self._pause(attempts, outcome)
-                if self._repeatable(body, outcome) and self._clock() + pause < deadline:
+                # One with less time than this one took would be cut off, and hide what the receiver has said.
+                in_time = now + pause + (now - begun) < deadline
+                if in_time and self._repeatable(body, outcome):
                     self._note_repeated(outcome)
                     attempts += 1
                     await self._sleep(pause)
@@ -260,11 +264,12 @@ class AwaitedFlusher:
         return not (self._settings.deltas and body.begun)
 
     def _pause(self, attempts: int, outcome: _Outcome) -> float:
-        """Seconds until the next attempt: what the receiver has asked for, else chance ("full jitter")."""
-        retry_after = self._retry_after(outcome)
-        if retry_after is not None:
-            return retry_after
-        return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts, 10)) * self._jitter()
+        """Seconds until the next attempt: by chance ("full jitter"), and no less than the receiver has asked for.
+
+        It may ask for nothing, or by a clock that is behind for a time that is over: that is no leave to flood it.
+        """
+        by_chance = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts, 10)) * self._jitter()
+        return max(by_chance, self._retry_after(outcome) or 0.0)
 
     def _retry_after(self, outcome: _Outcome) -> float | None:
         return outcome.retry_after(self._clocks.wall()) if isinstance(outcome, Answer) else None

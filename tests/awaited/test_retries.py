@@ -4,6 +4,8 @@ import asyncio
 import inspect
 import logging
 import re
+import time
+from email.utils import formatdate
 from functools import partial
 from types import SimpleNamespace
 
@@ -102,15 +104,43 @@ async def test_what_is_no_answer_is_not_repeated(made, mocked) -> None:
 
 
 async def test_the_receiver_says_how_long_to_wait(made, mocked, pauses) -> None:
-    """`Retry-After`, in seconds or as a date, wins over chance."""
+    """`Retry-After`, in seconds or as a date: no pause is shorter."""
     mocked.post(URL, status=503, headers={"Retry-After": "3"})
-    mocked.post(URL, status=429, headers={"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"})
+    mocked.post(URL, status=429, headers={"Retry-After": formatdate(time.time() + 7.0, usegmt=True)})
     mocked.post(URL, status=503, headers={"Retry-After": "soon"})
+    mocked.post(URL, status=200)
+    flush = await made(URL, timeout=60).flush()
+
+    assert flush.error is None
+    assert pauses.seconds == [3.0, pytest.approx(6.0, abs=1.5), 2.0]
+
+
+@pytest.mark.parametrize("asked", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+async def test_whoever_asks_for_no_pause_is_not_flooded(made, mocked, pauses, asked: str) -> None:
+    """Such a date is what a client reads whose clock is ahead of the receiver's."""
+    for _ in range(3):
+        mocked.post(URL, status=503, headers={"Retry-After": asked})
     mocked.post(URL, status=200)
     flush = await made(URL).flush()
 
     assert flush.error is None
-    assert pauses.seconds == [3.0, 0.0, 2.0]
+    assert pauses.seconds == [0.5, 1.0, 2.0]
+
+
+async def test_an_attempt_that_could_not_end_in_time_is_not_begun(made, mocked, pauses) -> None:
+    """It would be cut off: what the receiver has said would be forgotten, and deltas could not go out again."""
+
+    async def take(url, **more) -> CallbackResult:
+        await pauses(3.0)  # so long does it take to say no
+        return CallbackResult(status=503, headers={"Retry-After": "1"})
+
+    mocked.post(URL, callback=take, repeat=True)
+    metrics = made(URL, timeout=10)
+    flush = await metrics.flush()
+
+    assert flush.error.status == 503
+    assert pauses.seconds == [3.0, 1.0, 3.0]  # and not at 8 s once more, which would take until 11
+    assert metrics._flusher._back_off._seconds == 1.0
 
 
 async def test_a_pause_beyond_the_time_is_not_begun(made, mocked, pauses) -> None:

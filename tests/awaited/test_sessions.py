@@ -165,6 +165,24 @@ async def test_a_session_that_is_closed_is_the_callers_mistake(made) -> None:
             await metrics.flush()
 
 
+async def test_what_ends_a_block_comes_out_whatever_becomes_of_the_last_report(made, caplog) -> None:
+    """The user's own error is the one to mend; the emitter's is logged with its trace."""
+    async with receiving() as receiver, aiohttp.ClientSession() as session:
+        metrics = made(receiver.endpoint, session=session)
+        metrics.counter("orders").add()
+        await session.close()
+        with pytest.raises(KeyError, match="mine"):
+            async with metrics:
+                raise KeyError("mine")
+        with pytest.raises(UsageError, match="it is closed"):
+            async with metrics:
+                pass
+
+    (record,) = [record for record in caplog.records if record.name == "emitter"]
+    assert record.getMessage() == "the last report could not be made"
+    assert "it is closed" in str(record.exc_info[1])
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_session_of_another_loop_is_the_callers_mistake(peer, inside: bool) -> None:
     """Whether the emitter was made in the session's loop, or only used there first."""
