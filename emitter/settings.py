@@ -226,10 +226,19 @@ def _headers(argument: Mapping[str, str] | None, environment: Mapping[str, str])
     if argument is not None:
         if not isinstance(argument, Mapping):
             raise ConfigurationError(f"headers is a {type(argument).__name__}; expected a mapping of names to values")
-        return tuple(argument.items())
+        return _joined(argument.items())
     names = ("EMITTER_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
     found = first_of(environment, *names)
-    return pairs_in(*found) if found is not None else ()
+    return _joined(pairs_in(*found)) if found is not None else ()
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Values of one name, however it is spelled, in one field (RFC 9110, 5.3): not all who sign keep several."""
+    joined: dict[str, tuple[str, str]] = {}
+    for name, value in pairs:
+        key = str(name).lower()  # one that is no string is refused by the request
+        joined[key] = (joined[key][0], f"{joined[key][1]},{value}") if key in joined else (name, value)
+    return tuple(joined.values())
 
 
 def _timeout(argument: float | None, environment: Mapping[str, str]) -> float:

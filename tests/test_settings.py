@@ -40,9 +40,9 @@ PRECEDENCE = [
         [
             ("EMITTER_HEADERS", "k=a", (("k", "a"),)),
             ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "k=b", (("k", "b"),)),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "k=c", (("k", "c"),)),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "k=c,l=d,K=e", (("k", "c,e"), ("l", "d"))),
         ],
-        ({"K": "argument"}, (("K", "argument"),)),
+        ({"K": "argument", "k": "another"}, (("K", "argument,another"),)),
     ),
     ("timeout", lambda settings: settings.timeout, [("EMITTER_TIMEOUT", "1.5", 1.5)], (0, 0.0)),
     (

@@ -10,6 +10,7 @@ import pytest
 from botocore.credentials import Credentials
 
 from emitter import Delivery, Emitter
+from emitter.awaited import AwaitedEmitter
 from emitter.errors import ConfigurationError, CredentialsError
 from emitter.sigv4 import SigV4
 from tests.peers.prometheus import prometheus
@@ -81,6 +82,21 @@ def test_each_request_of_a_divided_report_has_a_signature_of_its_own(server):
     assert len(server.arrivals) > 3
     assert {arrival.refusal for arrival in server.arrivals} == {None}
     assert len({arrival.fields["authorization"] for arrival in server.arrivals}) == len(server.arrivals)
+
+
+async def test_a_header_that_is_given_twice_is_signed_with_both_values(server, monkeypatch):
+    """As whoever verifies reads it, in its order, however its name is spelled."""
+    monkeypatch.setenv("EMITTER_HEADERS", "x-shop=1,x-other=4,x-shop=2,X-Shop=3")
+    metrics = emitter_to(server, strict=True)
+    metrics.counter("orders").add()
+    await metrics.flush()
+    await metrics.close()
+    async with AwaitedEmitter(f"{server.url}/prod/metrics", signer=signer(), strict=True) as awaited:
+        awaited.counter("orders").add()
+
+    assert [arrival.refusal for arrival in server.arrivals] == [None, None]
+    assert all("x-shop" in arrival.signed for arrival in server.arrivals)
+    assert {arrival.fields["x-shop"] for arrival in server.arrivals} == {"1,2,3"}
 
 
 def test_cookies_of_a_load_balancer_come_back_unsigned(server):
