@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import wraps
 from time import perf_counter
 
+from emitter.errors import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +39,20 @@ class Timer:
         self._record(perf_counter() - self._started)
 
     def __call__(self, function: AnyCallable) -> AnyCallable:
-        """Measure each call of a function, sync or async."""
-        # Imported here because `inspect` weighs more than everything else that `import emitter` loads.
-        from inspect import iscoroutinefunction
+        """Measure each call of a function, sync or async.
 
-        if iscoroutinefunction(function):
+        Raises:
+            UsageError: It is a generator function, of which a call has only just begun when it returns.
+        """
+        # Imported here because `inspect` weighs more than everything else that `import emitter` loads.
+        from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+
+        if isgeneratorfunction(function) or isasyncgenfunction(function):
+            raise UsageError(
+                f"time() was put on the generator function {function!r}, whose calls return before it has run; "
+                "expected `with histogram.time():` in its body"
+            )
+        if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
 
             @wraps(function)
             async def timed_async(*args: object, **kwargs: object) -> object:

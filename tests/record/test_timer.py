@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emitter.errors import RecordingError
+from emitter.errors import RecordingError, UsageError
 from emitter.record.registry import Registry
 from tests.record.reading import only_point, series_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
     from emitter.record.instruments import Histogram
 
 
@@ -164,6 +166,36 @@ def test_a_timed_method_still_gets_its_object(registry: Registry, latency: Histo
 
     assert service.me() is service
     assert only_point(registry, "latency").count == 1
+
+
+async def test_a_callable_object_is_timed_until_its_result(registry: Registry, latency: Histogram) -> None:
+    """A call of one that is async gives a coroutine too."""
+
+    class Service:
+        async def __call__(self) -> int:
+            busy()
+            return 7
+
+    timed = latency.time()(Service())
+
+    assert await timed() == 7
+    assert only_point(registry, "latency").count == 1
+    assert only_point(registry, "latency").sum >= 0.001
+
+
+async def one_by_one() -> AsyncIterator[int]:
+    yield 1
+
+
+def at_once() -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [at_once, one_by_one])
+def test_a_generator_function_cannot_be_timed(latency: Histogram, function: Callable[[], object]) -> None:
+    """Its calls return before any of it has run: each would be recorded as some microseconds."""
+    with pytest.raises(UsageError, match=rf"generator function <function {function.__name__} .*expected `with hist"):
+        latency.time()(function)
 
 
 def test_a_timer_can_be_used_again(registry: Registry, latency: Histogram) -> None:
