@@ -35,8 +35,8 @@ _ASSERTIONS: dict[Kind, str] = {
 }
 _SUMS = frozenset(["counter", "up-down counter"])
 
-_TOLERANCE = 1e-9
-"""Relative: ten additions of 0.1 are taken for 1."""
+_TOLERANCE, _NOTHING = 1e-9, 1e-12
+"""Relative: ten additions of 0.1 are taken for 1. And absolute: 0.1 and 0.2 less 0.3 is taken for 0."""
 
 
 class Taken(NamedTuple):
@@ -89,9 +89,8 @@ class Recorded:
     def of(self, emitter: Meter) -> Recorded:
         """What this emitter alone has recorded, where several count under the same names."""
         view = Recorded()
-        for taken in self._taken:
-            if taken.emitter is emitter:
-                view.take(taken)
+        view._error = self._error
+        view._taken = [taken for taken in self._taken if taken.emitter is emitter]
         if not view._taken:
             raise LookupError(f"{emitter!r} is not being recorded here")
         return view
@@ -341,7 +340,11 @@ def _has(attributes: Attributes, given: Attributes) -> bool:
 
 def _same(stands: object, value: object) -> bool:
     if isinstance(stands, (int, float)) and isinstance(value, (int, float)):
-        return math.isclose(stands, value, rel_tol=_TOLERANCE) if isinstance(stands, float) else stands == value
+        return (
+            math.isclose(stands, value, rel_tol=_TOLERANCE, abs_tol=_NOTHING)
+            if isinstance(stands, float)
+            else stands == value
+        )
     return bool(value == stands)
 
 

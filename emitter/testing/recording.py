@@ -50,8 +50,8 @@ class _Recording:
 
         An `AwaitedEmitter` may come too, which cannot be named in this module: it would bring aiohttp along.
         """
-        if isinstance(emitter, InMemoryEmitter) or any(taken is emitter for taken, _ in self._before):
-            return  # the one has a record of its own, the other is in this one
+        if any(taken is emitter for taken, _ in self._before):
+            return
         before = emitter._flusher
         if isinstance(before, (InMemoryFlusher, Awaited)):
             raise UsageError(
@@ -59,6 +59,11 @@ class _Recording:
             )
         self._before.append((emitter, before))
         _take(emitter, self.recorded)
+
+    def take_new(self, emitter: Any) -> None:
+        """As `take`, of an emitter that nobody has named: if it has a record of its own, it keeps to that."""
+        if not isinstance(emitter, InMemoryEmitter):
+            self.take(emitter)
 
     def give_back(self) -> None:
         """They go on with what they had, as a new sandbox."""
@@ -87,14 +92,18 @@ def recording(*emitters: Meter) -> Iterator[Recorded]:
         What was recorded, and assertions on it. At the end of the block it is all forgotten.
 
     Raises:
-        UsageError: One of them is being recorded already.
+        UsageError: One of them is being recorded already, or has a record of its own.
     """
     recording = _Recording()
     with ExitStack() as afterwards:
         afterwards.callback(recording.give_back)
-        if not emitters:
-            living.tell(recording.take)
-            afterwards.callback(living.tell_no_more, recording.take)
-        for emitter in emitters or living.emitters():
+        for emitter in emitters:
+            if isinstance(emitter, InMemoryEmitter):
+                raise UsageError(f"{emitter!r} has a record of its own; expected its `recorded` to be asked")
             recording.take(emitter)
+        if not emitters:
+            living.tell(recording.take_new)
+            afterwards.callback(living.tell_no_more, recording.take_new)
+            for emitter in living.emitters():
+                recording.take_new(emitter)
         yield recording.recorded

@@ -94,6 +94,13 @@ def test_floats_may_differ_in_their_last_digits(metrics, recorded):
     metrics.counter("orders").add(10**12)
     assert refusal(recorded.assert_counter, "orders", 10**12 + 1)  # integers are exact
 
+    level = metrics.up_down_counter("level")
+    for step in (0.1, 0.2, -0.3):  # which add up to 5.6e-17
+        level.add(step)
+    recorded.assert_up_down_counter("level", 0)
+    level.add(1e-9)
+    assert refusal(recorded.assert_up_down_counter, "level", 0)
+
 
 def test_an_up_down_counter_stands_where_it_came_to(metrics, recorded):
     """Below zero, too."""

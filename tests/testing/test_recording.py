@@ -162,6 +162,19 @@ def test_flushes_fail_on_purpose_until_they_do_not(module):
         assert module.metrics.flush_sync().error is None  # it is over with the recording
 
 
+def test_looking_at_one_emitter_leaves_its_flushes_alone(module):
+    """They go on failing, if that is what they were told; and the look has it said for that emitter alone."""
+    with recording() as recorded:
+        recorded.fail_with(REFUSED)
+        module.bound.add()
+        view = recorded.of(module.metrics)
+        view.assert_counter("orders", 1, channel="web")
+
+        assert module.metrics.flush_sync().error is REFUSED
+        view.fail_with(None)
+        assert module.metrics.flush_sync().error is None
+
+
 def test_what_no_flush_fails_with_is_refused(module):
     """By name, where the mistake is made, and not in the next flush."""
     with recording() as recorded:
@@ -251,6 +264,17 @@ def test_an_in_memory_emitter_keeps_its_own_record(module):
 
     mine.recorded.assert_counter("visits", 2)
     assert len(mine.recorded.reports) == 1
+
+
+def test_an_in_memory_emitter_is_not_recorded_by_name():
+    """The recording would stay empty, and every assertion that nothing was recorded would hold."""
+    mine = InMemoryEmitter(service="mine")
+
+    with (
+        pytest.raises(UsageError, match="has a record of its own; expected its `recorded` to be asked"),
+        recording(mine),
+    ):
+        pass
 
 
 def test_an_in_memory_emitter_is_one_whatever_the_environment_says(monkeypatch):
