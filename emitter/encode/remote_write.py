@@ -79,7 +79,8 @@ class RemoteWriteEncoder(Encoder):
             self._compress = import_module("cramjam").snappy.compress_raw
         except ImportError as error:
             raise ConfigurationError(
-                "the encoder 'remote-write' needs cramjam; install it with: pip install 'lambda-emitter[remote-write]'"
+                f"the encoder 'remote-write' needs cramjam, and that cannot be imported ({error}); install it with: "
+                "pip install 'lambda-emitter[remote-write]'"
             ) from error
         self._resource = resource
         self._layout: _Layout | None = None

@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emitter.encode import encoder_named, prometheus
+from emitter.encode import encoder_named, prometheus, remote_write
 from emitter.encode.remote_write import RemoteWriteEncoder
 from emitter.errors import ConfigurationError
 from emitter.record.snapshot import HistogramPoint, Metric, Snapshot
@@ -505,6 +505,20 @@ def test_without_cramjam_the_encoder_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "cramjam", None)  # how Python itself marks what cannot be imported
 
     with pytest.raises(ConfigurationError, match=re.escape("pip install 'lambda-emitter[remote-write]'")):
+        RemoteWriteEncoder()
+
+
+def test_a_cramjam_that_cannot_be_loaded_is_not_taken_for_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of a package that was built for another system: what the loader says of it is shown."""
+
+    def load(name: str) -> None:
+        raise ImportError("/lib64/libc.so.6: version `GLIBC_2.28' not found")
+
+    monkeypatch.setattr(remote_write, "import_module", load)
+
+    with pytest.raises(
+        ConfigurationError, match=r"needs cramjam, and that cannot be imported \(.*GLIBC_2.28' not found"
+    ):
         RemoteWriteEncoder()
 
 
