@@ -255,7 +255,10 @@ class Ledger:
         )
 
 
-_CREDENTIALS = "the credentials were refused: check headers= or EMITTER_HEADERS"
+_CREDENTIALS = (
+    "the credentials were refused: check headers= or EMITTER_HEADERS; with a signer, what the role may do, the region, "
+    "the service and the clock"
+)
 _MOVED = "it is elsewhere, and redirects are not followed: put the address it names into the endpoint"
 _NO_SUCH_PATH = (
     "nothing takes reports under this path: check the endpoint (/v1/metrics for OTLP; Prometheus takes remote write "

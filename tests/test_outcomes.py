@@ -22,6 +22,7 @@ def test_each_change_of_state_is_logged_once(peer, bench, clock, caplog):
 
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "answered 401 (rejected); the credentials were refused" in caplog.messages[0]
+    assert "EMITTER_HEADERS; with a signer, what the role may do" in caplog.messages[0]
     assert "are accepted again" in caplog.messages[1]
 
 
