@@ -105,6 +105,7 @@ class MetricSet:
         self._lock = threading.RLock()
         self._values: list[Value] = []
         self._dimensions: dict[str, str] = {}
+        self._further: dict[str, str] = {}  # of `add_dimensions`
         self._metadata: dict[str, Any] = {}
         self._empty = True
 
@@ -116,7 +117,7 @@ class MetricSet:
         Args:
             name: Of the metric.
             unit: A `MetricUnit`, or its name or its value. It decides what the metric becomes, see `MEASURES`.
-            value: Any number.
+            value: Any number. One that cannot be counted, such as NaN, is refused when it is to become a total.
             resolution: 60 or 1, and of no consequence: totals have none.
 
         Raises:
@@ -146,14 +147,21 @@ class MetricSet:
         self._add(self._dimensions, str(name), str(value))
 
     def add_dimensions(self, **dimensions: str) -> None:
-        """Add several dimensions. What CloudWatch has as a set of its own, a receiver gets by adding up."""
+        """Add several dimensions. What CloudWatch has as a set of its own, a receiver gets by adding up.
+
+        Whatever another dimension of the same name is set to, before or after, these win until the next flush.
+        """
         if not dimensions:
             warnings.warn("Empty dimensions: add_dimensions was given none", PowertoolsUserWarning, stacklevel=2)
         for name, value in dimensions.items():
-            self.add_dimension(name, value)
+            self._add(self._further, name, str(value))
 
     def set_default_dimensions(self, **dimensions: Any) -> None:
-        """Give all metrics these dimensions from now on, after each flush as well."""
+        """Give all metrics these dimensions from now on, after each flush as well.
+
+        Where a dimension of the same name was added before, this is its value now; one that is added later takes
+        the default's place until the next flush.
+        """
         for name, value in dimensions.items():
             self._add(self.default_dimensions, name, str(value))
 
@@ -171,8 +179,8 @@ class MetricSet:
             )
             return
         with self._lock:
-            before = self._dimensions.get(name, self.default_dimensions.get(name, value))
-            dimensions[name] = value
+            before = self._dimensions.pop(name, self.default_dimensions.get(name, value))
+            dimensions[name] = value  # with nothing before it any more: the last word counts, be it a default's
         if before != value:
             warnings.warn(
                 f"Dimension '{name}' has already been added, as {before!r}; from now on it is {value!r}",
@@ -204,7 +212,7 @@ class MetricSet:
         """Everything that is here, which then is empty but for the default dimensions."""
         with self._lock:
             taken = Taken(self._values, self._all_dimensions(), self._metadata, self._empty)
-            self._values, self._dimensions, self._metadata, self._empty = [], {}, {}, True
+            self._values, self._dimensions, self._further, self._metadata, self._empty = [], {}, {}, {}, True
             return taken
 
     def take_values(self) -> Taken:
@@ -215,7 +223,7 @@ class MetricSet:
             return taken
 
     def _all_dimensions(self) -> dict[str, str]:
-        return {**self.default_dimensions, **self._dimensions}
+        return {**self.default_dimensions, **self._dimensions, **self._further}
 
 
 def _refused(name: str, unit: object) -> NoReturn:

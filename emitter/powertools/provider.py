@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import SchemaValidationError
 from aws_lambda_powertools.metrics.provider import BaseProvider
+from aws_lambda_powertools.metrics.provider import cold_start as cold_start_flag
 from aws_lambda_powertools.metrics.provider.base import reset_cold_start_flag_provider
 
 from emitter import forking
@@ -149,7 +150,9 @@ class EmitterProvider(MetricSet, BaseProvider):
         self._reset()  # replaces the lock: in a forked child some other thread's may hold it for ever
         if self._made is not None:
             self._made[1].begin_anew()
-        reset_cold_start_flag_provider()  # type: ignore[no-untyped-call]  # Powertools' own
+        # As Powertools begins: it knows of no cold start under provisioned concurrency (its first versions 3 did).
+        if getattr(cold_start_flag, "initialization_type", None) != "provisioned-concurrency":
+            reset_cold_start_flag_provider()  # type: ignore[no-untyped-call]  # Powertools' own
 
     def add_metric(
         self, name: str, unit: MetricUnit | str, value: float, resolution: MetricResolution | int = 60

@@ -7,6 +7,7 @@ and ratios from 0 to 1 instead of percents. Units are UCUM codes. A kilobyte has
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 __all__ = ["MEASURES", "RATIO_BOUNDARIES", "SIZE_BOUNDARIES", "Measure"]
@@ -36,8 +37,16 @@ class Measure(NamedTuple):
     boundaries: tuple[float, ...] | None = None
 
     def converted(self, value: float) -> float:
-        """A value in the base unit. What is counted stays as it is: a whole number, if it was one."""
-        return value if self.kind == "counter" else value * self.times / self.divided_by
+        """A value in the base unit, infinite if no float holds it.
+
+        What is counted stays as it is: a whole number, if it was one.
+        """
+        if self.kind == "counter":
+            return value
+        try:
+            return value * self.times / self.divided_by
+        except OverflowError:  # whole numbers have no end in Python; of floats the same makes an infinity
+            return math.inf if value > 0 else -math.inf
 
 
 def _size(unit: str, times: int, divided_by: int = 1) -> Measure:

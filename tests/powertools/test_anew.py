@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -94,6 +98,47 @@ def test_each_test_has_its_cold_start(handler):
 
             recorded.assert_counter("Airline.ColdStart", 1, service="booking", function_name="function")
             recorded.assert_counter("faas.coldstarts", 1)
+
+
+COLD_STARTS = """
+import contextlib, io, json
+from aws_lambda_powertools.metrics import Metrics
+from aws_lambda_powertools.metrics.provider import cold_start
+from emitter.powertools import EmitterProvider
+from emitter.testing import LambdaContext, recording
+
+def counts(metrics):
+    @metrics.log_metrics(capture_cold_start_metric=True)
+    def handler(event, context):
+        metrics.add_metric(name="Orders", unit="Count", value=1)
+    handler({}, LambdaContext())
+
+first = cold_start.is_cold_start
+log = io.StringIO()
+with contextlib.redirect_stdout(log):
+    counts(Metrics(namespace="Airline"))
+cold_start.is_cold_start = first
+provider = EmitterProvider(namespace="Airline")
+for _ in range(2):
+    with recording() as recorded:
+        counts(provider)
+        ours = "Airline.ColdStart" in str(recorded)
+        recorded.assert_counter("faas.coldstarts", 1)
+print(json.dumps(["ColdStart" in log.getvalue(), ours]))
+"""
+
+
+@pytest.mark.parametrize("initialization", ["on-demand", "provisioned-concurrency"])
+def test_a_recording_has_a_cold_start_where_powertools_has_one(initialization):
+    """Under provisioned concurrency it knows of none. The emitter's own count is of first invocations."""
+    environment = {**os.environ, "EMITTER_DISABLED": "true", "AWS_LAMBDA_INITIALIZATION_TYPE": initialization}
+    done = subprocess.run(
+        [sys.executable, "-c", COLD_STARTS], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    theirs, ours = json.loads(done.stdout)
+    assert theirs == (initialization == "on-demand")
+    assert ours == theirs
 
 
 def test_a_reset_inside_an_invocation_leaves_it_running(provider):

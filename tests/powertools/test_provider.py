@@ -8,11 +8,12 @@ import threading
 
 import pytest
 from aws_lambda_powertools.metrics import Metrics, SchemaValidationError
+from aws_lambda_powertools.metrics import single_metric as powertools_single_metric
 
 from emitter import ConfigurationError
 from emitter.powertools import EmitterProvider
 from emitter.powertools.metric_set import LIMIT_VALUES
-from tests.powertools.reading import add_order, orders, totals
+from tests.powertools.reading import add_order, of_cloudwatch, orders, totals
 
 LOG = "emitter.powertools"
 
@@ -122,6 +123,27 @@ def test_a_single_metric_has_dimensions_of_its_own(emitter, caplog):
         ("Other.Upgrades", frozenset({("service", "booking")})): (0, 1),
     }
     assert '{"flight": "LH1"}' in caplog.text
+
+
+def test_a_single_metric_has_the_service_of_the_provider(emitter, capsys, monkeypatch):
+    """That of Powertools knows the environment only; the document says that this one knows the provider too."""
+    for name in (None, "checkout"):
+        if name is not None:
+            monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", name)
+        with powertools_single_metric("Upgrades", "Count", 1, namespace="Airline"):
+            pass
+        with EmitterProvider(emitter, namespace="Airline", service=name).single_metric("Upgrades", "Count", 1):
+            pass
+    assert totals(emitter) == of_cloudwatch(capsys.readouterr().out)
+    monkeypatch.delenv("POWERTOOLS_SERVICE_NAME")
+    with powertools_single_metric("Seats", "Count", 1, namespace="Airline"):
+        pass
+    provider = EmitterProvider(emitter, namespace="Airline", service="booking")
+    with Metrics(provider=provider).provider.single_metric("Seats", "Count", 1):
+        pass
+
+    assert of_cloudwatch(capsys.readouterr().out) == {("Airline.Seats", frozenset()): (0, 1)}
+    assert totals(emitter)["Airline.Seats", frozenset({("service", "booking")})] == (0, 1)
 
 
 def test_a_single_metric_whose_block_raises_is_none(provider, emitter):

@@ -39,6 +39,34 @@ def test_what_no_report_can_carry_is_refused(value, provider, emitter):
     assert provider.refused == (1 if value == 2**70 else 2)  # for a histogram it is one more float
 
 
+@pytest.mark.parametrize(("unit", "size"), [("Count", "an integer of 1329 bits"), ("Percent", "inf")])
+def test_a_number_that_no_float_holds_is_refused_alone(unit, size, metrics, provider, emitter, caplog):
+    """Of Powertools it gets an OverflowError where it is added; here what stands before and after it is counted."""
+
+    @metrics.log_metrics
+    def handler(event, context):
+        add_order(metrics)
+        metrics.add_metric(name="Huge", unit=unit, value=10**400)
+        add_order(metrics)
+
+    handler({}, None)
+    (record,) = caplog.records
+
+    assert totals(emitter) == {orders(): (0, 2)}
+    assert totals(emitter, own=True)["powertools.refused", frozenset({("metric", "Huge")})] == (0, 1)
+    assert provider.refused == 1
+    assert (record.name, record.levelno) == (LOG, logging.WARNING)
+    assert size in record.getMessage()
+
+
+def test_a_number_that_no_float_holds_can_be_looked_at(provider):
+    """As what it would be for a float; nothing is refused as yet."""
+    for value in (10**400, -(10**400)):
+        provider.add_metric(name="Huge", unit="Bits", value=value)
+
+    assert provider.serialize_metric_set()["metrics"]["Huge"]["values"] == [float("inf"), float("-inf")]
+
+
 def test_a_unit_that_is_neither_text_nor_a_unit_is_refused(provider):
     """Powertools takes it as it is, and CloudWatch drops the metric."""
     with pytest.raises(MetricUnitError, match="'Orders' is a NoneType"):

@@ -12,7 +12,7 @@ from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from aws_lambda_powertools.metrics.provider import cold_start
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
-from emitter.powertools import EmitterProvider
+from emitter.powertools import MEASURES, EmitterProvider
 from tests.powertools.reading import of_cloudwatch, totals
 
 Context = namedtuple("Context", "function_name")  # noqa: PYI024  # as simple as that of a test
@@ -96,6 +96,23 @@ def a_default_dimension_with_another_value(metrics):
     handler(False, None)
 
 
+def a_default_dimension_set_after_another_value(metrics):
+    """The last word counts, in this invocation and, since it is the default's, in those that follow."""
+
+    @metrics.log_metrics
+    def handler(event, context):
+        metrics.add_dimension(name="stage", value="canary")
+        metrics.set_default_dimensions(stage=event)
+        metrics.add_metric(name="Orders", unit="Count", value=1)
+        if event == "beta":
+            metrics.add_dimension(name="stage", value="gamma")
+
+    handler("alpha", None)
+    handler("beta", None)
+    metrics.add_metric(name="Orders", unit="Count", value=1)
+    metrics.flush_metrics()
+
+
 def default_dimensions_cleared(metrics):
     """From the next flush on they are gone, at the latest."""
     metrics.set_default_dimensions(stage="test")
@@ -160,6 +177,17 @@ def several_sets_of_dimensions(metrics):
     metrics.flush_metrics()
 
 
+def a_further_set_over_other_values(metrics):
+    """It wins, whatever is set before or after it; and is gone after the flush."""
+    metrics.add_dimension(name="stage", value="before")
+    metrics.add_dimensions(stage="further", team="red")
+    metrics.add_dimension(name="stage", value="after")
+    metrics.set_default_dimensions(team="blue")
+    for _ in range(2):
+        metrics.add_metric(name="Orders", unit="Count", value=1)
+        metrics.flush_metrics()
+
+
 def a_handler_that_raises(metrics):
     """What it had added counts."""
 
@@ -212,12 +240,14 @@ PROGRAMS = [
     default_dimensions,
     default_dimensions_of_the_decorator,
     a_default_dimension_with_another_value,
+    a_default_dimension_set_after_another_value,
     default_dimensions_cleared,
     another_service,
     service_and_namespace_set_late,
     cleared_in_between,
     flushed_by_hand_inside_a_handler,
     several_sets_of_dimensions,
+    a_further_set_over_other_values,
     a_handler_that_raises,
     a_cold_start,
     numbers_of_all_kinds,
@@ -290,6 +320,10 @@ WARNED = {
     "an empty default": lambda metrics: metrics.set_default_dimensions(tier=""),
     "none of several": lambda metrics: metrics.add_dimensions(),
     "another value": lambda metrics: [metrics.add_dimension(name="tier", value=value) for value in "ab"],
+    "a default over another value": lambda metrics: [
+        metrics.add_dimension(name="tier", value="a"),
+        metrics.set_default_dimensions(tier="b"),
+    ],
     "a flush of nothing": lambda metrics: metrics.flush_metrics(),
 }
 
@@ -304,3 +338,77 @@ def test_what_powertools_warns_of_is_warned_of(act, provider):
         said.append((len(caught), caught[0].category, str(caught[0].message)[:16]))
 
     assert said[0] == said[1]
+
+
+def test_what_a_warning_says_of_a_dimension_is_so(provider):
+    """The value that it names is the one that the metrics have, whether a dimension or a default one was last."""
+    for act, value in [
+        (lambda: provider.set_default_dimensions(stage="b"), "b"),
+        (lambda: provider.add_dimension("stage", "c"), "c"),
+        (lambda: provider.add_dimensions(stage="d"), "d"),
+    ]:
+        provider.clear_metrics()
+        provider.clear_default_dimensions()
+        provider.add_dimension("stage", "a")
+        with pytest.warns(UserWarning, match=f"as 'a'; from now on it is '{value}'"):
+            act()
+
+        assert provider.look().dimensions == {"stage": value}
+
+
+KINDS_OF_NUMBERS = {
+    "NaN": float("nan"),
+    "infinite": float("inf"),
+    "infinite below": float("-inf"),
+    "negative": -1,
+    "minus zero": -0.0,
+    "a truth": True,
+    "as large as a float": 1.7e308,
+    "beyond 64 bits": 2**64,
+    "beyond any float": 10**400,
+    "beyond any float, below": -(10**400),
+    "beyond what Python writes out": 10**5000,
+    "a decimal": Decimal("0.5"),
+    "a decimal NaN": Decimal("NaN"),
+    "a decimal signal": Decimal("sNaN"),
+    "a decimal beyond any float": Decimal("1e400"),
+    "a fraction": Fraction(1, 3),
+    "a fraction beyond any float": Fraction(10**400, 3),
+}
+
+
+@pytest.mark.parametrize("value", KINDS_OF_NUMBERS.values(), ids=KINDS_OF_NUMBERS)
+def test_a_number_of_whatever_kind_costs_no_other_value(value, provider, emitter):
+    """In any unit: it is counted as Powertools has it, or refused and counted as that; what comes after it counts."""
+
+    @provider.log_metrics
+    def handler(event, context):
+        for unit in MetricUnit:
+            provider.add_metric(f"It in {unit.name}", unit, value)
+            provider.add_metric(f"After {unit.name}", unit, 1)
+        provider.serialize_metric_set()
+
+    handler({}, None)
+    everything = totals(emitter, own=True)
+    refused = {dict(attributes)["metric"] for name, attributes in everything if name == "powertools.refused"}
+    counted = {name: total for (name, _), total in everything.items()}
+
+    for unit in MetricUnit:
+        expected = expected_of(value, MEASURES[unit.value])
+        total = counted.get(f"It in {unit.name}", (0, 0))[1]
+        assert (f"It in {unit.name}" in refused) == (expected is None)
+        assert total == (0 if expected is None else pytest.approx(expected, rel=1e-15))
+        assert f"After {unit.name}" in counted
+    assert provider.refused == len(refused)
+
+
+def expected_of(value, measure):
+    """What Powertools has of it, in the base unit; nothing if that can be no total, or if it raises instead."""
+    theirs = AmazonCloudWatchEMFProvider(namespace="x")
+    try:
+        theirs.add_metric("It", "None", value)
+    except (OverflowError, ValueError):  # into the very code that adds it
+        return None
+    number = theirs.metric_set["It"]["Value"][0] * measure.times / measure.divided_by
+    too_large = measure.kind == "counter" and isinstance(value, int) and value > 2**63 - 1
+    return number if 0 <= number < float("inf") and not too_large else None
