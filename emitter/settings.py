@@ -11,6 +11,10 @@
     service     service     OTEL_SERVICE_NAME, service.name in OTEL_RESOURCE_ATTRIBUTES,
                             POWERTOOLS_SERVICE_NAME, AWS_LAMBDA_FUNCTION_NAME
 
+Headers from the environment go to the receiver that the endpoint beside them names, EMITTER_* or OTEL_*, and to no
+other one: they may be its secrets. Where no endpoint stands beside them, they go to any. What an argument says of
+credentials, as `user:password@` in the endpoint, wins over an Authorization among them.
+
 An endpoint from OTEL_* has to be meant for OTLP over HTTP, if OTEL_EXPORTER_OTLP_METRICS_PROTOCOL or
 OTEL_EXPORTER_OTLP_PROTOCOL says what it is meant for; whether as protobuf or as JSON then decides the encoder.
 
@@ -156,8 +160,10 @@ class Settings:
             ConfigurationError: What was wrong, where it came from, and what was expected.
         """
         disabled = _disabled(environment)
-        given = _headers(headers, environment)
         where, protocol = (_NOWHERE, "otlp") if disabled and endpoint is None else _endpoint(endpoint, environment)
+        given = _headers(headers, environment, where)
+        if headers is None and endpoint is not None and where.credentials:
+            given = tuple((name, value) for name, value in given if name.lower() != "authorization")
         encoding = _encoder(encoder, environment, protocol)
         return cls(
             endpoint=where,
@@ -197,16 +203,12 @@ def _endpoint(argument: str | None, environment: Mapping[str, str]) -> tuple[End
     found = first_of(environment, "EMITTER_ENDPOINT")
     if found is not None:
         return parse_url(*found), "otlp"
-    found = first_of(environment, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    found = _otel_endpoint(environment)
     if found is None:
-        found = first_of(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")
-        if found is None:
-            raise ConfigurationError(
-                "no endpoint was given; expected the URL that reports are POSTed to, as in "
-                "Emitter('http://localhost:4318/v1/metrics') or in the environment variable EMITTER_ENDPOINT"
-            )
-        base, mark, query = found[1].partition("?")
-        found = found[0], base.rstrip("/") + "/v1/metrics" + mark + query
+        raise ConfigurationError(
+            "no endpoint was given; expected the URL that reports are POSTed to, as in "
+            "Emitter('http://localhost:4318/v1/metrics') or in the environment variable EMITTER_ENDPOINT"
+        )
     name, protocol = first_of(environment, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL") or (
         "",
         "http/protobuf",
@@ -219,17 +221,41 @@ def _endpoint(argument: str | None, environment: Mapping[str, str]) -> tuple[End
     return parse_url(*found), _OTEL_PROTOCOLS[protocol]
 
 
+def _otel_endpoint(environment: Mapping[str, str]) -> tuple[str, str] | None:
+    found = first_of(environment, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    if found is None:
+        found = first_of(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")
+        if found is not None:
+            base, mark, query = found[1].partition("?")
+            found = found[0], base.rstrip("/") + "/v1/metrics" + mark + query
+    return found
+
+
 _OTEL_PROTOCOLS = {"http/protobuf": "otlp", "http/json": "otlp-json"}
 
 
-def _headers(argument: Mapping[str, str] | None, environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _headers(
+    argument: Mapping[str, str] | None, environment: Mapping[str, str], where: Endpoint
+) -> tuple[tuple[str, str], ...]:
     if argument is not None:
         if not isinstance(argument, Mapping):
             raise ConfigurationError(f"headers is a {type(argument).__name__}; expected a mapping of names to values")
         return _joined(argument.items())
-    names = ("EMITTER_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+    names: list[str] = []
+    if _is_for(where, first_of(environment, "EMITTER_ENDPOINT")):
+        names.append("EMITTER_HEADERS")
+    if _is_for(where, _otel_endpoint(environment)):
+        names += ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
     found = first_of(environment, *names)
     return _joined(pairs_in(*found)) if found is not None else ()
+
+
+def _is_for(where: Endpoint, named: tuple[str, str] | None) -> bool:
+    """Whether what stands beside this variable may be told to that receiver: it names the same one, or none."""
+    if named is None or where is _NOWHERE:
+        return True
+    other = parse_url(*named)
+    return (other.secure, other.host, other.port) == (where.secure, where.host, where.port)
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

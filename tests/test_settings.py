@@ -91,6 +91,54 @@ def test_the_first_variable_that_is_set_and_not_empty_wins(
         )
 
 
+SECRETS = {"EMITTER_HEADERS": "Authorization=ours", "OTEL_EXPORTER_OTLP_HEADERS": "api-key=theirs"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "expected"),
+    [
+        # The endpoint stands beside them, or none does.
+        (None, {"EMITTER_ENDPOINT": URL}, "ours"),
+        (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": URL}, "ours"),
+        (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": URL, "EMITTER_HEADERS": ""}, "theirs"),
+        (None, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": URL, "EMITTER_HEADERS": ""}, "theirs"),
+        (None, {"EMITTER_ENDPOINT": URL, "EMITTER_HEADERS": ""}, "theirs"),
+        (URL, {}, "ours"),
+        (URL, {"EMITTER_HEADERS": ""}, "theirs"),
+        # Another does, of the same receiver.
+        ("https://a.example.com/x", {"EMITTER_ENDPOINT": "https://a.example.com:443/y"}, "ours"),
+        # Of another one.
+        ("https://a.example.com/", {"EMITTER_ENDPOINT": "https://b.example.com/"}, "theirs"),
+        ("https://a.example.com/", {"EMITTER_ENDPOINT": "http://a.example.com:443/"}, "theirs"),
+        ("https://a.example.com/", {"EMITTER_ENDPOINT": "https://a.example.com:4318/"}, "theirs"),
+        (None, {"EMITTER_ENDPOINT": URL, "EMITTER_HEADERS": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:4318"}, None),
+        (URL, {"EMITTER_ENDPOINT": "http://b/", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c/"}, None),
+        (URL, {"EMITTER_ENDPOINT": "http://b/", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c/"}, None),
+    ],
+)
+def test_secrets_of_one_receiver_are_not_told_to_another(
+    endpoint: str | None, environment: dict[str, str], expected: str | None
+) -> None:
+    """Headers belong to the endpoint beside them, if there is one."""
+    headers = resolved(SECRETS | environment, endpoint=endpoint).headers
+
+    assert [value for _, value in headers] == ([] if expected is None else [expected])
+
+
+def test_credentials_in_an_argument_win_over_those_of_the_environment() -> None:
+    """Only over those: other headers stay. In one and the same place, the header wins."""
+    environment = {"EMITTER_HEADERS": "AUTHORIZATION=ours,x-team=shop"}
+    url = "http://user:password@localhost/"
+
+    assert dict(resolved(environment, endpoint=url).request_headers) == {
+        "User-Agent": "lambda-emitter",
+        "Authorization": "Basic dXNlcjpwYXNzd29yZA==",
+        "x-team": "shop",
+    }
+    assert resolved(environment | {"EMITTER_ENDPOINT": url}).headers[0] == ("AUTHORIZATION", "ours")
+    assert resolved(endpoint=url, headers={"authorization": "mine"}).headers == (("authorization", "mine"),)
+
+
 def test_each_variable_stands_in_the_table_of_the_docstring() -> None:
     """What is tested here is what is promised there."""
     import emitter.settings  # noqa: PLC0415  for its docstring alone
