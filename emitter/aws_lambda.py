@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import update_wrapper
 from time import perf_counter
 
+from emitter.callbacks import CALLED_LAST, call_each, nothing_raised
 from emitter.errors import ConfigurationError
 
 TYPE_CHECKING = False
@@ -126,19 +127,19 @@ class _Invocations:
 
     def begin(self, invocation: object, flusher: Flusher, context: Any) -> None:
         """What comes before the handler."""
-        with _nothing_raised("what comes before the handler"):
+        with nothing_raised("what comes before the handler"):
             self._cold_starts.add(next(flusher.cold_start, 0))
             left = _seconds_left(context)
             if self._guard is not None and left is not None and not flusher.disabled:
                 self._guard.arm(invocation, left)
-        with _nothing_raised("looking after the connection"):
+        with nothing_raised("looking after the connection"):
             if not self._loop.inside():  # if so, the flush at the end says what to do about it
                 self._loop.run(flusher.freshen(every=self._policy.every))
 
     def end(self, invocation: object, flusher: Flusher, context: Any, seconds: float, *, succeeded: bool) -> None:
         """What comes after the handler."""
         policy = self._policy
-        with _nothing_raised("the flush at the end of the invocation"):
+        with nothing_raised("the flush at the end of the invocation"):
             if self._guard is not None:
                 self._guard.disarm(invocation)
             self._duration.record(seconds)
@@ -149,25 +150,20 @@ class _Invocations:
 
     def _flush_before_timeout(self, left: float) -> None:
         """In the guard's thread."""
-        with _nothing_raised("the flush before a timeout"):
+        with nothing_raised("the flush before a timeout"):
             self._timeouts.add()
-            self._call_last()
+            call_each(self._last_calls, CALLED_LAST)
             budget = _clipped(self._policy.timeout, left)
             self._loop.run(self._current().flush(budget, self._policy.delivery, last=True))
 
     def _close_at_sigterm(self, seconds: float) -> None:
         """In a thread of its own."""
-        with _nothing_raised("the flush at SIGTERM"):
-            self._call_last()
+        with nothing_raised("the flush at SIGTERM"):
+            call_each(self._last_calls, CALLED_LAST)
             flusher = self._current()
             # The process ends right after it, and its connections with it: whoever takes a request drops it if its
             # client has gone before the answer. So this one is waited for.
             self._loop.run(flusher.close(seconds, report=flusher.has_news))
-
-    def _call_last(self) -> None:
-        for call in self._last_calls:
-            with _nothing_raised("what is called last"):
-                call()
 
 
 def _clipped(timeout: float, left: float | None) -> float:
@@ -182,29 +178,6 @@ def _seconds_left(context: Any) -> float | None:
         return None
     # A mock's result may pass for any number; and whoever says "for ever" has no end to look to.
     return left / 1e3 if isinstance(left, (int, float)) and abs(left) < _FOR_EVER_MS else None
-
-
-class _nothing_raised:  # noqa: N801  reads as what it is: a statement
-    """Logs what goes wrong around a handler, which has its own result or its own exception: that the caller gets.
-
-    The network raises nothing, so it is a mistake in the code around it, and worth a trace.
-    """
-
-    __slots__ = ("_what",)
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
-        if not isinstance(error, Exception):
-            return False  # an interrupt is nobody's mistake
-        import logging  # `import emitter` stays light, and nearly nobody gets here
-
-        logging.getLogger("emitter").error("%s failed", self._what, exc_info=error)
-        return True
 
 
 def wait_for(result: Awaitable[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from emitter.aws_lambda import Policy, wrap_handler
+from emitter.callbacks import CALLED_LAST, call_each
 from emitter.meter import Meter
 
 TYPE_CHECKING = False
@@ -286,8 +287,7 @@ class Emitter(Meter):
             self._flusher.prepare()  # under SnapStart this will be in the snapshot, where a connection would be dead
 
     def _before_snapshot(self) -> None:
-        for call in self.last_calls:
-            call()
+        call_each(self.last_calls, CALLED_LAST)
         # What INIT has recorded goes out under the identity of INIT: no sandbox will have it.
         self._loops.run(self._flusher.close(_INIT_TIMEOUT, report=self._flusher.has_news))
 

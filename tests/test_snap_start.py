@@ -140,6 +140,22 @@ def test_who_records_late_is_asked_before_the_snapshot_and_told_of_the_restore(m
     assert told == ["anew"]
 
 
+def test_somebody_who_fails_around_a_snapshot_costs_nothing(metrics, snapshot, caplog):
+    """The report of INIT, the orderly close and the new sandbox are there all the same; the mistake is in the log."""
+    metrics.counter("orders").add(5)
+    metrics.last_calls.append(lambda: 1 / 0)
+    metrics.at_restart.append(lambda: 1 / 0)
+    report, _ = snapshot()
+    lambda_runtime_hooks_runner.run_after_restore()
+
+    assert totals(report)["orders"] == 5
+    assert metrics._flusher._reported == 0
+    assert [record.getMessage() for record in caplog.records if record.name == "emitter"] == [
+        "what is called last failed",
+        "what is called at a restart failed",
+    ]
+
+
 def test_hooks_keep_no_emitter_alive(peer, monkeypatch):
     """They stay registered for ever."""
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")

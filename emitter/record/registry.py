@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
+from emitter.callbacks import call_each
 from emitter.errors import ConfigurationError, InstrumentConflictError
 from emitter.record.attributes import INT64_MAX, INT64_MIN, LIMIT_CHARACTERS, is_clean, shown
 from emitter.record.instruments import Counter, Gauge, Histogram, Instrument, UpDownCounter
@@ -123,8 +124,7 @@ class Registry:
             for series in instrument._series.values():  # noqa: SLF001
                 series.restart()
         self._become()
-        for call in self.at_restart:
-            call()
+        call_each(self.at_restart, "what is called at a restart")  # a fork's child has other things to begin anew
 
     @property
     def changed(self) -> bool:

@@ -171,6 +171,35 @@ metrics.close_sync()
         assert all(tcp_sockets(child["pid"]) is not None for child in children), "a child has ended too"
 
 
+def test_a_callback_that_fails_in_the_child_leaves_the_parents_connection_alone(peers):
+    """Whatever else there is to begin anew begins anew; the mistake is in the log."""
+    fails = "metrics.at_restart.append(lambda: 1 / 0)\n"
+    with peers.run(COUNTS + fails + FORKS.format(end="os._exit(0)")) as sandbox:
+        parents_end, _ = first_reports(peers, sandbox)
+        sandbox.said()
+        sandbox.go()
+        child = sandbox.said()
+        assert tcp_sockets(child["pid"]) == set()
+        sandbox.go()
+        childs_end = peers.accept()
+        childs_end.read_request()
+        sandbox.said()
+        sandbox.go()
+        childs_end.read_request()
+        sandbox.said()
+        assert is_quiet(parents_end)
+        sandbox.go()
+        sandbox.said()
+        sandbox.go()
+        parents_end.read_request()
+        parents_end.answer(200)
+        sandbox.said()
+        stderr = sandbox.stderr
+
+    assert "what is called at a restart failed" in stderr
+    assert "ZeroDivisionError" in stderr
+
+
 def test_a_child_begins_without_its_parents_back_off(plain):
     """What went wrong for the one has not gone wrong for the other."""
     script = """
