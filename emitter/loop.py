@@ -100,9 +100,13 @@ def run(coroutine: Coroutine[Any, Any, _Result], *, passing: bool = True) -> _Re
             and awaited first.
     """
     busy = _busy  # this very lock: in a child forked meanwhile there will be another
-    if not busy.acquire(blocking=not passing):
-        return _run_in_passing_loop(coroutine)
+    held: list[bool] = []
     try:
+        # Taken and noted in one call of C, so that no interrupt (Ctrl-C, an alarm) comes between the two: it would
+        # leave the loop taken for ever.
+        held.extend(map(busy.acquire, (not passing,)))
+        if not held[0]:
+            return _run_in_passing_loop(coroutine)
         try:
             coroutine.send(None)
         except StopIteration as returned:
@@ -110,7 +114,8 @@ def run(coroutine: Coroutine[Any, Any, _Result], *, passing: bool = True) -> _Re
             return result
         return _run_in(_the_process_loop(), coroutine)
     finally:
-        busy.release()
+        if held and held[0]:
+            busy.release()
 
 
 def prepare() -> None:

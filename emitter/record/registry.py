@@ -255,7 +255,12 @@ class Registry:
         """
         with self._lock:
             if self._common.widened or self._own_common.widened:
-                self._lay_out()
+                self._common.widened = self._own_common.widened = False  # first: a finaliser may add in the middle
+                try:
+                    self._metrics, self._order = self._lay_out()
+                except BaseException:  # an interrupt: the next one has to
+                    self._common.widened = True
+                    raise
             # The clock may be set back, by a thaw or by NTP; a receiver would then take each report for an old one.
             self._latest_unix_nano = max(self._clock_ns(), self._latest_unix_nano + self._tick_nano)
             self._sequence += 1
@@ -274,10 +279,9 @@ class Registry:
     def _fresh(self, introduced: int) -> tuple[int, ...]:
         return tuple(position for position, series in enumerate(self._order) if series.number > introduced)
 
-    def _lay_out(self) -> None:
-        self._common.widened = self._own_common.widened = False
-        metrics = []
-        self._order = []
+    def _lay_out(self) -> tuple[tuple[Metric, ...], list[Series]]:
+        metrics: list[Metric] = []
+        order: list[Series] = []
         for instrument in list(self._instruments.values()):
             # Copied first, since a finaliser may add to it in the middle.
             every = list(instrument._series.values())  # noqa: SLF001
@@ -294,12 +298,12 @@ class Registry:
                         series,
                     )
                 )
-                self._order += reported
+                order += reported
                 for each in reported:
                     if not each.number:
                         self._numbered += 1
                         each.number = self._numbered
-        self._metrics = tuple(metrics)
+        return tuple(metrics), order
 
 
 def _uuid4() -> str:
