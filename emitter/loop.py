@@ -149,6 +149,8 @@ def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _Res
         task = loop.create_task(coroutine)  # a coroutine that gave way at `loop_needed` simply goes on here
         return loop.run_until_complete(task)
     except BaseException:  # an interrupt (Ctrl-C, an alarm) may have come through the loop and left the task behind
+        loop.call_soon(loop.stop)  # or the end of that run, which was due already, would be the end of the next one
+        loop.run_forever()
         if task is not None and not task.done():
             task.cancel()
             loop.run_until_complete(asyncio.wait({task}, timeout=_PATIENCE))

@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["InterruptError", "interrupted"]
 
 _OURS = str(Path(emitter.__file__).parent)
-_PLACES = ("CALL", "PRECALL", "RESUME", "JUMP_BACKWARD", "JUMP_ABSOLUTE")
-"""What the names of the instructions begin with after which the interpreter looks for signals."""
+_PLACES = frozenset(
+    [
+        *("CALL", "CALL_KW", "CALL_FUNCTION", "CALL_FUNCTION_KW", "CALL_FUNCTION_EX", "CALL_METHOD"),
+        *("RESUME", "JUMP_BACKWARD", "JUMP_ABSOLUTE"),
+    ]
+)
+"""After these instructions the interpreter looks for signals; not all of them in every version (`ceval.c`)."""
+
+_NOT_BEFORE = frozenset(["SETUP_FINALLY", "SETUP_WITH", "BEFORE_ASYNC_WITH", "YIELD_FROM"])
+"""Unless one of these comes next (Python 3.10)."""
 
 
-class InterruptError(BaseException):
-    """What a signal's handler raises; like `KeyboardInterrupt`, it is no `Exception`."""
+class InterruptError(KeyboardInterrupt):
+    """What a signal's handler raises. asyncio lets nothing else through its callbacks."""
 
 
 def interrupted(prepare: Callable[[], Callable[[], object]], at_least: int) -> Iterator[int]:
@@ -51,20 +59,21 @@ def interrupted(prepare: Callable[[], Callable[[], object]], at_least: int) -> I
 
 def _is_interrupted(call: Callable[[], object], place: int) -> bool:
     """Whether there are so many places; then the interrupt came out."""
-    left, looked = place, False
+    left, looked, thrown = place, False, False
 
     def at_each_instruction(frame: FrameType, event: str, _: object) -> object:
-        nonlocal left, looked
+        nonlocal left, looked, thrown
         if not frame.f_code.co_filename.startswith(_OURS):
             return None
         frame.f_trace_opcodes = True
+        looked = looked and event == "opcode" and frame.f_lasti not in _at(frame.f_code, _NOT_BEFORE)
         if looked:
-            looked = False
             left -= 1
             if left < 0:
                 sys.settrace(before)
+                thrown = True
                 raise InterruptError
-        looked = event == "opcode" and frame.f_lasti in _places(frame.f_code)
+        looked = event == "opcode" and frame.f_lasti in _at(frame.f_code, _PLACES)
         return at_each_instruction
 
     before = sys.gettrace()  # of a coverage measurement, say
@@ -75,9 +84,13 @@ def _is_interrupted(call: Callable[[], object], place: int) -> bool:
         return True
     finally:
         sys.settrace(before)
+    assert not thrown, "the interrupt was swallowed"
     return False
 
 
 @cache
-def _places(code: CodeType) -> frozenset[int]:
-    return frozenset(each.offset for each in dis.get_instructions(code) if each.opname.startswith(_PLACES))
+def _at(code: CodeType, names: frozenset[str]) -> frozenset[int]:
+    """Where in the code the instructions of these names stand."""
+    instructions = (each for each in dis.get_instructions(code) if each.opname in names)
+    # A coroutine that goes on after an `await` has such an instruction too, and no place there.
+    return frozenset(each.offset for each in instructions if each.opname != "RESUME" or not each.arg)

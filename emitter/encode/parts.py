@@ -43,8 +43,8 @@ class Parts:
     def encode(self, snapshot: Snapshot) -> Iterator[bytes | bytearray]:
         """The bodies of one report, each good until the next one is asked for."""
         if self._metrics is not snapshot.metrics:
-            self._metrics = snapshot.metrics
             self._parts = [_Part(self._encoder, snapshot.metrics, 0, len(snapshot.points))]
+            self._metrics = snapshot.metrics  # last: an interrupt in between would leave the parts of another report
         done = 0
         while done < len(self._parts):
             part = self._parts[done]

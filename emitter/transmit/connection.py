@@ -155,17 +155,21 @@ class Connection:
         """
         if self.ended is not None:
             raise ConnectionLostError(self._why(), untouched=True)
+        begun = noted = False
         try:
             writer = self._stream.writer or await self._adopt()
+            begun = True
             wire = request if self._tls is None else self._tls.outbound(request)
+            self.written += 1  # first: an interrupt after the write would leave it unsaid
             writer.write(wire)  # one `write`: it hands the bytes to the kernel at once, as far as there is room
             if writer.transport.is_closing():
+                self.written -= 1
                 self._read()  # as below
                 raise ConnectionLostError(self._why("the kernel refused the first byte"), untouched=True)
             self._used = self._clocks.now()
             self._written_bytes += len(wire)
-            self.written += 1
             self._unanswered.append(_Unanswered(number, self._used, self._written_bytes))
+            noted = True
             if writer.transport.get_write_buffer_size():
                 await self._drain(writer, deadline)
                 self._used = self._clocks.now()
@@ -187,8 +191,8 @@ class Connection:
             self._read()  # as above
             self._lost(streams.in_words(error))
             raise ConnectionLostError(streams.in_words(error), untouched=False) from error
-        except BaseException:  # cancelled
-            if self._stream.unwritten_bytes:
+        except BaseException:  # cancelled, or interrupted (Ctrl-C, an alarm)
+            if self._stream.unwritten_bytes or (begun and not noted):
                 self._lost("a report was given up half written")
             raise
 
@@ -298,20 +302,22 @@ class Connection:
     def _read(self) -> None:
         left = _LIMIT_HARVEST_BYTES
         until = math.inf
-        while self.ended is None and left > 0:
-            try:
+        try:
+            while self.ended is None and left > 0:
                 wire = self._socket.recv(_READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:  # a reset, most often
-                self._lost(streams.in_words(error))
-                return
-            left -= len(wire)
-            if len(wire) > _HONEST_BYTES:
-                now = self._clocks.monotonic()
-                until = min(until, now + _LIMIT_HARVEST_SECONDS)
-                left = left if now < until else 0
-            self._take(wire)
+                left -= len(wire)
+                if len(wire) > _HONEST_BYTES:
+                    now = self._clocks.monotonic()
+                    until = min(until, now + _LIMIT_HARVEST_SECONDS)
+                    left = left if now < until else 0
+                self._take(wire)
+        except BlockingIOError:
+            pass
+        except OSError as error:  # a reset, most often
+            self._lost(streams.in_words(error))
+        except BaseException:  # an interrupt: a part of the answers may be gone, so nobody knows what the rest is about
+            self._lost("the reading of answers was interrupted")
+            raise
 
     def _take(self, wire: bytes) -> None:
         """Read on in what the peer wrote; `wire` is empty at the end of the stream."""

@@ -223,6 +223,8 @@ class AnswerParser:
         except HttpParserError as error:
             if self._refusal is not None:
                 raise self._refusal from None
+            if error.__context__ is not None:  # an interrupt (Ctrl-C, an alarm) in one of the callbacks below
+                raise error.__context__ from None
             raise AnswerError(f"not an HTTP/1.1 answer: {error}") from None
         if self._head_bytes > LIMIT_HEAD_BYTES:
             # Counted by whole feeds, since llhttp keeps an unfinished field to itself. What shares a feed with the end

@@ -159,11 +159,13 @@ async def any_ready(readable: Sequence[socket.socket], writable: Sequence[socket
             loop.add_writer(sock, wake)
         await happened
     finally:
-        timer.cancel()
-        for sock in readable:
-            loop.remove_reader(sock)
-        for sock in writable:
-            loop.remove_writer(sock)
+        try:  # first, and whatever comes in between: of a number left there, the next socket would get no news
+            for sock in readable:
+                loop.remove_reader(sock)
+            for sock in writable:
+                loop.remove_writer(sock)
+        finally:
+            timer.cancel()
 
 
 def in_words(error: OSError) -> str:
