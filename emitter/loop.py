@@ -148,12 +148,14 @@ def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _Res
     try:
         task = loop.create_task(coroutine)  # a coroutine that gave way at `loop_needed` simply goes on here
         return loop.run_until_complete(task)
-    except BaseException:  # an interrupt (Ctrl-C, an alarm) may have come through the loop and left the task behind
-        loop.call_soon(loop.stop)  # or the end of that run, which was due already, would be the end of the next one
-        loop.run_forever()
-        if task is not None and not task.done():
+    except BaseException as error:  # an interrupt (Ctrl-C, an alarm) may have come through the loop
+        if task is not None and not task.done():  # and left the task behind
             task.cancel()
             loop.run_until_complete(asyncio.wait({task}, timeout=_PATIENCE))
+        elif task is not None and not task.cancelled() and task.exception() is not error:
+            # And the end of the run, which was due as the task had ended: it would be the end of the next one.
+            loop.call_soon(loop.stop)
+            loop.run_forever()
         raise
 
 
