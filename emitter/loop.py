@@ -152,7 +152,7 @@ def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _Res
         if task is not None and not task.done():  # and left the task behind
             task.cancel()
             loop.run_until_complete(asyncio.wait({task}, timeout=_PATIENCE))
-        elif task is not None and not task.cancelled() and task.exception() is not error:
+        elif task is not None and (task.cancelled() or task.exception() is not error):
             # And the end of the run, which was due as the task had ended: it would be the end of the next one.
             loop.call_soon(loop.stop)
             loop.run_forever()

@@ -254,17 +254,27 @@ def _is_for(where: Endpoint, named: tuple[str, str] | None) -> bool:
     """Whether what stands beside this variable may be told to that receiver: it names the same one, or none."""
     if named is None or where is _NOWHERE:
         return True
-    other = parse_url(*named)
+    try:
+        other = parse_url(*named)
+    except ConfigurationError:  # meant for gRPC, say: it is for somebody else
+        return False
     return (other.secure, other.host, other.port) == (where.secure, where.host, where.port)
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Values of one name, however it is spelled, in one field (RFC 9110, 5.3): not all who sign keep several."""
-    joined: dict[str, tuple[str, str]] = {}
+    joined: list[tuple[str, str]] = []
+    positions: dict[str, int] = {}
     for name, value in pairs:
-        key = str(name).lower()  # one that is no string is refused by the request
-        joined[key] = (joined[key][0], f"{joined[key][1]},{value}") if key in joined else (name, value)
-    return tuple(joined.values())
+        if not isinstance(name, str) or not isinstance(value, str):
+            joined.append((name, value))  # refused by the request
+            continue
+        position = positions.setdefault(name.lower(), len(joined))
+        if position == len(joined):
+            joined.append((name, value))
+        else:
+            joined[position] = joined[position][0], f"{joined[position][1]},{value}"
+    return tuple(joined)
 
 
 def _timeout(argument: float | None, environment: Mapping[str, str]) -> float:

@@ -134,6 +134,29 @@ def test_an_interrupt_leaves_no_half_run_coroutine_behind():
     assert steps == ["given back"]
 
 
+@pytest.mark.parametrize("end", [ValueError, asyncio.CancelledError])
+def test_an_interrupt_at_the_end_of_a_run_does_not_end_the_next_one(end):
+    """The loop had been told to stop, and would as soon as it ran again."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    async def raises():
+        await loops.loop_needed()
+        asyncio.get_running_loop().call_soon(interrupt)  # in the round in which the end of the run is due
+        raise end
+
+    async def waits():
+        await loops.loop_needed()
+        await asyncio.sleep(0.001)
+        return "fine"
+
+    with pytest.raises(KeyboardInterrupt):
+        loops.run(raises())
+
+    assert loops.run(waits()) == "fine"
+
+
 def test_a_forked_child_has_a_loop_of_its_own():
     """Its parent's must not be touched: they share one epoll set. Not even when the child ends and all is closed."""
     run = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=30, check=False)

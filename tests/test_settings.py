@@ -114,6 +114,9 @@ SECRETS = {"EMITTER_HEADERS": "Authorization=ours", "OTEL_EXPORTER_OTLP_HEADERS"
         (None, {"EMITTER_ENDPOINT": URL, "EMITTER_HEADERS": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:4318"}, None),
         (URL, {"EMITTER_ENDPOINT": "http://b/", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c/"}, None),
         (URL, {"EMITTER_ENDPOINT": "http://b/", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c/"}, None),
+        # Of somebody else, who speaks gRPC.
+        (None, {"EMITTER_ENDPOINT": URL, "EMITTER_HEADERS": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4317"}, None),
+        (URL, {"EMITTER_ENDPOINT": "unix:///run/agent", "OTEL_EXPORTER_OTLP_ENDPOINT": "dns:///agent"}, None),
     ],
 )
 def test_secrets_of_one_receiver_are_not_told_to_another(
@@ -137,6 +140,12 @@ def test_credentials_in_an_argument_win_over_those_of_the_environment() -> None:
     }
     assert resolved(environment | {"EMITTER_ENDPOINT": url}).headers[0] == ("AUTHORIZATION", "ours")
     assert resolved(endpoint=url, headers={"authorization": "mine"}).headers == (("authorization", "mine"),)
+
+
+@pytest.mark.parametrize("headers", [{"X-A": b"s3cret", "x-a": "b"}, {"X-A": "a", "x-a": None}, {1: "a", "1": "b"}])
+def test_headers_that_are_no_text_are_not_made_to_be_some(headers: Any) -> None:
+    """Not by joining them with others of the same name; the request refuses them."""
+    assert resolved(headers=headers).headers == tuple(headers.items())
 
 
 def test_each_variable_stands_in_the_table_of_the_docstring() -> None:

@@ -179,11 +179,13 @@ class MetricSet:
             )
             return
         with self._lock:
-            before = self._dimensions.pop(name, self.default_dimensions.get(name, value))
-            dimensions[name] = value  # with nothing before it any more: the last word counts, be it a default's
+            before = self._all_dimensions().get(name, value)
+            self._dimensions.pop(name, None)  # the last word counts, be it a default's
+            dimensions[name] = value
+            after = self._all_dimensions()[name]
         if before != value:
             warnings.warn(
-                f"Dimension '{name}' has already been added, as {before!r}; from now on it is {value!r}",
+                f"Dimension '{name}' has already been added, as {before!r}; from now on it is {after!r}",
                 PowertoolsUserWarning,
                 stacklevel=3,
             )

@@ -52,7 +52,8 @@ class Timer:
                 f"time() was put on the generator function {function!r}, whose calls return before it has run; "
                 "expected `with histogram.time():` in its body"
             )
-        if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        called = function if isinstance(function, type) else getattr(function, "__call__", None)  # noqa: B004
+        if iscoroutinefunction(function) or iscoroutinefunction(called):
 
             @wraps(function)
             async def timed_async(*args: object, **kwargs: object) -> object:

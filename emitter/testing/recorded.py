@@ -340,11 +340,9 @@ def _has(attributes: Attributes, given: Attributes) -> bool:
 
 def _same(stands: object, value: object) -> bool:
     if isinstance(stands, (int, float)) and isinstance(value, (int, float)):
-        return (
-            math.isclose(stands, value, rel_tol=_TOLERANCE, abs_tol=_NOTHING)
-            if isinstance(stands, float)
-            else stands == value
-        )
+        if not isinstance(stands, float):
+            return stands == value
+        return math.isclose(stands, value, rel_tol=_TOLERANCE, abs_tol=_NOTHING if value == 0 else 0.0)
     return bool(value == stands)
 
 

@@ -304,17 +304,19 @@ class Connection:
         until = math.inf
         try:
             while self.ended is None and left > 0:
-                wire = self._socket.recv(_READ_BYTES)
+                try:
+                    wire = self._socket.recv(_READ_BYTES)
+                except BlockingIOError:
+                    return
+                except OSError as error:  # a reset, most often
+                    self._lost(streams.in_words(error))
+                    return
                 left -= len(wire)
                 if len(wire) > _HONEST_BYTES:
                     now = self._clocks.monotonic()
                     until = min(until, now + _LIMIT_HARVEST_SECONDS)
                     left = left if now < until else 0
                 self._take(wire)
-        except BlockingIOError:
-            pass
-        except OSError as error:  # a reset, most often
-            self._lost(streams.in_words(error))
         except BaseException:  # an interrupt: a part of the answers may be gone, so nobody knows what the rest is about
             self._lost("the reading of answers was interrupted")
             raise

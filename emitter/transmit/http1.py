@@ -7,6 +7,7 @@ must decide for itself: which answers are final, when the connection ends, and h
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -218,12 +219,14 @@ class AnswerParser:
                 for; answers that were complete before that can still be taken.
         """
         self._head_bytes += len(data)
+        handled = sys.exc_info()[1]  # Python makes it the context of whatever is raised here
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
             if self._refusal is not None:
                 raise self._refusal from None
-            if error.__context__ is not None:  # an interrupt (Ctrl-C, an alarm) in one of the callbacks below
+            # An interrupt (Ctrl-C, an alarm) in one of the callbacks below; not to be told where another is handled.
+            if error.__context__ is not None and error.__context__ is not handled:
                 raise error.__context__ from None
             raise AnswerError(f"not an HTTP/1.1 answer: {error}") from None
         if self._head_bytes > LIMIT_HEAD_BYTES:

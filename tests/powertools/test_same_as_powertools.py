@@ -340,6 +340,19 @@ def test_what_powertools_warns_of_is_warned_of(act, provider):
     assert said[0] == said[1]
 
 
+@pytest.mark.parametrize("later", ["add_dimension", "set_default_dimensions"])
+def test_a_warning_says_so_when_the_dimension_stays_what_it_was(provider, later):
+    """What `add_dimensions` has set wins until the next flush."""
+    act = {
+        "add_dimension": lambda: provider.add_dimension("stage", "b"),
+        "set_default_dimensions": lambda: provider.set_default_dimensions(stage="b"),
+    }[later]
+    provider.add_dimensions(stage="a")
+    with pytest.warns(UserWarning, match="as 'a'; from now on it is 'a'"):
+        act()
+    provider.clear_default_dimensions()
+
+
 def test_what_a_warning_says_of_a_dimension_is_so(provider):
     """The value that it names is the one that the metrics have, whether a dimension or a default one was last."""
     for act, value in [

@@ -183,6 +183,16 @@ async def test_a_callable_object_is_timed_until_its_result(registry: Registry, l
     assert only_point(registry, "latency").sum >= 0.001
 
 
+async def test_a_class_is_timed_like_a_function(latency: Histogram) -> None:
+    """Calling it makes an object at once, whatever that is for."""
+
+    class Service:
+        async def __call__(self) -> int:
+            return 7
+
+    assert isinstance(latency.time()(Service)(), Service)
+
+
 async def one_by_one() -> AsyncIterator[int]:
     yield 1
 

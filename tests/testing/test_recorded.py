@@ -98,6 +98,8 @@ def test_floats_may_differ_in_their_last_digits(metrics, recorded):
     for step in (0.1, 0.2, -0.3):  # which add up to 5.6e-17
         level.add(step)
     recorded.assert_up_down_counter("level", 0)
+    metrics.gauge("charge").set(2.5e-13)
+    assert refusal(recorded.assert_gauge, "charge", 3e-13)
     level.add(1e-9)
     assert refusal(recorded.assert_up_down_counter, "level", 0)
 

@@ -13,6 +13,7 @@ from emitter import loop as loops
 from emitter.clocks import Clocks
 from emitter.errors import ConnectionLostError
 from emitter.transmit.connection import Connection
+from emitter.transmit.http1 import AnswerParser
 from tests.scripted_peer import wait_readable
 from tests.transmit.connections import connect, open_descriptors, transmit
 
@@ -109,6 +110,25 @@ def test_moving_between_loops_leaks_no_descriptor(peer):
     loops.run(connection.close(deadline=time.monotonic()))
 
     assert after == before
+
+
+async def test_somebodys_time_limit_is_not_taken_for_a_reset(peer, monkeypatch):
+    """It is an `OSError` too, usually. The connection has ended: a part of an answer may be gone with it."""
+    connection = await connect(peer)
+    await transmit(connection)
+    other_end = peer.accept()
+    other_end.read_request()
+    other_end.answer(200)
+    wait_readable(connection._socket)
+
+    def ring(*_: object) -> None:
+        raise TimeoutError("mine")
+
+    monkeypatch.setattr(AnswerParser, "feed", ring)
+    with pytest.raises(TimeoutError, match="mine"):
+        connection.harvest()
+
+    assert "interrupted" in str(connection.ended)
 
 
 async def test_close_waits_for_the_answers(peer):

@@ -158,6 +158,15 @@ def test_what_is_no_answer_of_http_1_is_refused(raw: bytes) -> None:
         assert parser.take()[0].status == 200
 
 
+def test_what_is_no_answer_is_called_so_whatever_is_being_handled() -> None:
+    """A handler has raised, say, and the flush at its end reads what came: that exception is none of the parser's."""
+    try:
+        raise KeyError("mine")
+    except KeyError:
+        with pytest.raises(AnswerError, match=r"not an HTTP/1\.1 answer"):
+            AnswerParser().feed(b"garbage\r\n\r\n")
+
+
 @pytest.mark.parametrize("upgrade", [b"", b"Connection: upgrade\r\nUpgrade: websocket\r\n"])
 def test_a_switch_of_protocols_is_refused(upgrade: bytes) -> None:
     """Nobody asked for it, so what follows is not to be understood."""
