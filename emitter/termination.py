@@ -4,7 +4,8 @@ Python runs a signal's handler in the main thread, between two of its instructio
 flush perhaps, whose locks it would wait for in vain. And not at all while the stock runtime waits for the next event in
 C, as it does before Python 3.12 and in container images. So a thread does the work, woken by what Python's own C code
 writes to a socket at once (`signal.set_wakeup_fd`). The handler in the main thread only waits for that thread, no
-longer than Lambda would, and then does what was done before.
+longer than Lambda would, and then does what was done before. A flush in the middle of which it came stands still
+meanwhile, and what that one does not tell is not told: Lambda gives the signal between invocations, or at a time-out.
 
 Source: AWS Lambda developer guide, "Understanding the Lambda execution environment lifecycle", Shutdown phase;
 awslambdaric, `lambda_config.py` (which environments it polls in a thread for).

@@ -133,6 +133,8 @@ class LambdaApi:
             await web.SockSite(runner, listener).start()
             yield
         finally:
+            for _ in range(4):  # turns of the loop until whoever knocked last is a connection, and ends with the others
+                await asyncio.sleep(0)
             await runner.cleanup()
 
     # What Lambda does.

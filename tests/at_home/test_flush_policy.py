@@ -153,7 +153,7 @@ async def test_a_signal_in_the_middle_of_a_recording_waits_for_nobody(function, 
     """It interrupts whatever the main thread does, most of the time inside `add`; the flush has a thread of its own."""
     async with function(FUNCTION, receiver.endpoint, "counts_on", env={**EXTENDED, "HANDLED": "1"}) as sandbox:
         with pytest.raises(SandboxError, match="the task timed out") as raised:
-            await sandbox.invoke(timeout=0.5)
+            await sandbox.invoke(timeout=2.0)  # by then the handler counts, however busy the machine is
         await receiver.arrived(1)
 
     assert receiver.reports[0].value("orders") > 1000
