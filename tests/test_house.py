@@ -77,12 +77,14 @@ ALLOWED: dict[str, set[str]] = {
         "emitter.record.attributes",
         "emitter.record.snapshot",
     },
+    "emitter.receiver": {"emitter.endpoint", "emitter.environment", "emitter.errors"},
     "emitter.settings": {
         "emitter.endpoint",
         "emitter.encode",
         "emitter.encode.encoder",
         "emitter.environment",
         "emitter.errors",
+        "emitter.receiver",
         "emitter.record.snapshot",
         "emitter.resource",
         "emitter.transmit.delivery",
@@ -127,7 +129,7 @@ ALLOWED: dict[str, set[str]] = {
     "emitter.meter": {"emitter.record.instruments", "emitter.record.registry"},
     # The life of a sandbox.
     "emitter.guard": {"emitter.forking"},
-    "emitter.snap_start": set(),
+    "emitter.snap_start": {"emitter.callbacks"},
     "emitter.termination": {"emitter.errors", "emitter.forking"},
     "emitter.aws_lambda": {
         "emitter.callbacks",
@@ -183,6 +185,7 @@ ALLOWED: dict[str, set[str]] = {
     # The same reports, waited for.
     "emitter.awaited.*": {
         "emitter.back_off",
+        "emitter.callbacks",
         "emitter.clocks",
         "emitter.encode",
         "emitter.errors",
