@@ -12,6 +12,8 @@ import logging
 import weakref
 from typing import TYPE_CHECKING
 
+from emitter.callbacks import nothing_raised
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
@@ -46,7 +48,5 @@ def watch(before: Callable[[], object] | None, after: Callable[[], object], envi
 def _told(method: weakref.WeakMethod[Callable[[], Any]]) -> None:
     call = method()
     if call is not None:
-        try:
+        with nothing_raised("the hook of SnapStart"):  # one that raises ends the sandbox
             call()
-        except Exception:  # a hook that raises ends the sandbox; the network raises nothing, so it is worth a trace
-            logging.getLogger("emitter").exception("the hook of SnapStart failed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from emitter import living
 from emitter.awaited.exchange import Exchange
 from emitter.awaited.flusher import AwaitedFlusher
 from emitter.awaited.proxies import proxy_to
+from emitter.callbacks import nothing_raised
 from emitter.clocks import Clocks
 from emitter.errors import ConfigurationError, NetworkError, PeerError
 from emitter.meter import Meter
@@ -138,13 +139,11 @@ class AwaitedEmitter(Meter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """As `close`. What ended the block comes out unchanged."""
-        try:
+        if error is None:
             await self.close()
-        except Exception as trouble:
-            if error is None:
-                raise
-            if not isinstance(trouble, (NetworkError, PeerError)):  # which were logged, and come out if it is `strict`
-                logging.getLogger("emitter").exception("the last report could not be made")
+        else:  # what only comes out of a `strict` emitter has been logged
+            with nothing_raised("the last report"), contextlib.suppress(NetworkError, PeerError):
+                await self.close()
 
     async def flush(self, *, timeout: float | None = None) -> Flush:
         """Get one report with all totals out, and wait until the receiver has said what it makes of them.

@@ -179,7 +179,7 @@ async def test_what_ends_a_block_comes_out_whatever_becomes_of_the_last_report(m
                 pass
 
     (record,) = [record for record in caplog.records if record.name == "emitter"]
-    assert record.getMessage() == "the last report could not be made"
+    assert record.getMessage() == "the last report failed"
     assert "it is closed" in str(record.exc_info[1])
 
 
